@@ -31,6 +31,7 @@
       stream/deviation.py         and for sensors that are off by little for long
       stream/incident.py          what belongs together is one alert, but what outgrows it (heights.py);
                                   incidents.py has them grow and end
+      stream/dismissal.py         what people said of earlier ones (their courses: course.py) raises the bar for their like
       stream/alert_messages.py    what it says; its sentence is in stream/summaries.py
     stream/trend.py               keeps the means of days, and opens those of sensors that move from day to day
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together

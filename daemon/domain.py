@@ -30,6 +30,7 @@ from daemon.alert import Contributor as Contributor
 from daemon.alert import PartScore as PartScore
 from daemon.alert import Phase as Phase
 from daemon.alert import Severity as Severity
+from daemon.control import Feedback
 from daemon.mapping import PLAIN, Assembly, InputMapping, SensorRule
 
 Floats = NDArray[np.float64]
@@ -450,6 +451,10 @@ class AlertEvent:
     parts: Sequence[AlertPart] = ()  # what is open at this row
     peak: Peak | None = None
     regime: Regime | None = None
+    feedback: Feedback | None = None  # the last verdict on it, if it was open then
+    dismissed_like: str | None = (
+        None  # fingerprint of a false alarm with its sensors, which was lower or elsewhere
+    )
     maintenance: str | None = None  # the name of the planned stop that suppressed it
     began: Sequence[
         AlertKind

@@ -24,7 +24,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.adapters.kafka import KafkaStats
-from daemon.adapters.telemetry import SCORE_PARTS, Metrics, Reporter, Status
+from daemon.adapters.telemetry import SCORE_PARTS, IngestedPoll, Metrics, Reporter, Status
 from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
 from daemon.config.presets import CUSTOM, mapping_of
@@ -56,6 +56,7 @@ from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.accounts import CellState
 from daemon.stream.audit import Imputable, SensorAudit
+from daemon.stream.dismissal import Effect
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
 from tests.stream.pipelines import SPARKPLUG
@@ -460,6 +461,18 @@ async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="maintenance"}'] == 3
     assert sum(value for series, value in found.items() if series.startswith("episodes_opened_total")) == 0
+    return metrics
+
+
+@moves('episodes_suppressed_total{reason="dismissed"}', "verdicts_total")
+async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
+    metrics = fresh()
+    Reporter(metrics, Status({"pumps": 50})).poll_ingested(
+        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2, verdicts={Effect.DISMISSED: 3})
+    )
+    found = samples(metrics)
+    assert found['episodes_suppressed_total{reason="dismissed"}'] == 2
+    assert found['verdicts_total{effect="dismissed"}'] == 3
     return metrics
 
 

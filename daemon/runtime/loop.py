@@ -27,6 +27,7 @@ from daemon.runtime.pauses import Pauses
 from daemon.runtime.schema_supply import SchemaSupply
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.accounts import Counts
+from daemon.stream.dismissal import Effect
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
 
@@ -236,6 +237,8 @@ class _Counts:
     accounts: Counts
     dropped: Counter[Dropped]
     suppressed: int
+    dismissed: int
+    verdicts: Counter[Effect]
 
     @staticmethod
     def of(pipeline: Pipeline) -> _Counts:
@@ -243,6 +246,8 @@ class _Counts:
             pipeline.accounts.counts(),
             pipeline.dropped.copy(),
             pipeline.episodes.maintenance.suppressed,
+            pipeline.episodes.dismissals.suppressed,
+            pipeline.episodes.dismissals.effects.copy(),
         )
 
     def ingested(self, stream: StreamRun, pipeline: Pipeline, records: int) -> IngestedPoll:
@@ -255,6 +260,8 @@ class _Counts:
             pipeline.accounts.counts() - self.accounts,
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
+            pipeline.episodes.dismissals.suppressed - self.dismissed,
+            pipeline.episodes.dismissals.effects - self.verdicts,
             decoder.unknown_sensors,
             stream.spec.sensors,
             decoder.corrupt_examples,

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.alert import AlertPart, Regime
 from daemon.assembly import units
+from daemon.control import Feedback
 from daemon.detector import Explanation
 from daemon.domain import (
     AlertEvent,
@@ -50,6 +52,9 @@ class ScoredEvidence:
     jump: float = 0.0  # the largest share of a sensor's limit, of ``Verdicts``
     explain: Callable[[Floats], Explanation | None] | None = None
     """What the model expects without the sensors at fault, from the sensors' shares (C,): see ``Detector.explain``."""
+
+    jumps: Floats | None = None  # (C,) of ``Verdicts``
+    latent: NDArray[np.float32] | None = None  # (Z,) where the window lies, see ``course.standardised``
 
     def explained(self, peaks: PeakEvidence) -> PeakEvidence:
         """An anomaly's peaks with what the row explains."""
@@ -94,14 +99,20 @@ class AlertWriter:
         spec: the stream.
         partition: where the rows come from, for the alert's origin.
         assets: those with open incidents, which ``Episodes`` owns.
+        said_of: the last verdict on an asset's alert, and the dismissed episode whose sensors it has.
     """
 
     def __init__(
-        self, spec: StreamSpec, partition: InputPartition, assets: Mapping[str, AssetEpisodes]
+        self,
+        spec: StreamSpec,
+        partition: InputPartition,
+        assets: Mapping[str, AssetEpisodes],
+        said_of: Callable[[str, Incident], tuple[Feedback | None, str | None]],
     ) -> None:
         self._spec = spec
         self._partition = partition
         self._assets = assets
+        self._said_of = said_of
         self._units = units(spec)
 
     def message(
@@ -134,6 +145,7 @@ class AlertWriter:
             incident.first = self._first(known, incident, contributors)
         # A row can cause an update by its score and another one as a regime, of the same parts.
         standing = (len(incident.kinds), incident.learned, incident.accepted, incident.severity)
+        feedback, dismissed_like = self._said_of(said.asset, incident)
         event = AlertEvent(
             stream=self._spec.name,
             asset=said.asset,
@@ -172,6 +184,8 @@ class AlertWriter:
             per_day=incident.per_day,
             began=began,
             ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
+            feedback=feedback,
+            dismissed_like=dismissed_like,
         )
         return replace(event, summary=self.summary(event))
 

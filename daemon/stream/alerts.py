@@ -29,6 +29,7 @@ from dataclasses import replace
 import numpy as np
 
 from daemon.alarm import State
+from daemon.control import Feedback
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -44,6 +45,7 @@ from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import extended
 from daemon.stream.deviation import Deviation, SustainedRow
+from daemon.stream.dismissal import Dismissals, Taken
 from daemon.stream.incident import (
     ANOMALY,
     JOINING,
@@ -56,12 +58,13 @@ from daemon.stream.incident import (
 )
 from daemon.stream.incidents import Incidents
 from daemon.stream.maintenance import Maintenance
+from daemon.stream.open_episodes import OpenEpisodes
 from daemon.stream.planned_stops import PlannedStops
 from daemon.stream.severity import SeverityRule
-from daemon.stream.snapshot import AlarmState, IncidentState
+from daemon.stream.snapshot import AlarmState
 
 
-class Episodes:
+class Episodes(OpenEpisodes):
     """The episodes of all assets of one input partition.
 
     Args:
@@ -78,14 +81,14 @@ class Episodes:
         policy: AlarmPolicy,
         maintenance: Sequence[MaintenanceWindow] = (),
     ) -> None:
-        self.spec = spec
+        super().__init__(spec)
         self.partition = partition
         self.policy = policy
         self.maintenance = Maintenance(spec, maintenance)
-        self.assets: dict[str, AssetEpisodes] = {}
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
-        self._writer = AlertWriter(spec, partition, self.assets)
-        self._incidents = Incidents(spec, partition, self._writer)
+        self.dismissals = Dismissals(spec, policy.needed)
+        self._writer = AlertWriter(spec, partition, self.assets, self.dismissals.said_of)
+        self._incidents = Incidents(spec, partition, self._writer, self.dismissals)
         self._severity = SeverityRule(spec, policy)
         self.planned = PlannedStops(spec, partition, self.maintenance, self.assets, self._writer)
 
@@ -93,19 +96,8 @@ class Episodes:
         """The settings of the alarms, and the planned stops of the configuration, are these from the next row on."""
         self.policy = policy
         self._severity = SeverityRule(self.spec, policy)
+        self.dismissals.needed = policy.needed
         self.maintenance.configure(maintenance)
-
-    def of(self, asset: str) -> AssetEpisodes:
-        """An asset's episodes, created on first use."""
-        known = self.assets.get(asset)
-        if known is None:
-            known = self.assets[asset] = AssetEpisodes()
-        return known
-
-    def is_engaged(self, asset: str) -> bool:
-        """Whether an anomaly episode of the asset is not over: it fires, or may within the refractory time."""
-        known = self.assets.get(asset)
-        return known is not None and known.alarm.state in (State.FIRING, State.RECOVERING)
 
     def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:
         """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
@@ -158,7 +150,8 @@ class Episodes:
         else:
             known.above_since = -1
         before = known.alarm.state
-        state = known.alarm.step(evidence.score, threshold, closing, self.policy, evidence.jump)
+        bar, jump = self.dismissals.bar(asset, known, evidence, threshold, model)
+        state = known.alarm.step(evidence.score, bar, closing, self.policy, jump)
         said = Cause(asset, evidence, model, calibration)
         events: list[AlertEvent] = []
         incident = known.with_part(ANOMALY)
@@ -189,15 +182,16 @@ class Episodes:
                 events.append(self._writer.message(incident, Phase.UPDATED, said))
         elif state is State.INACTIVE and incident is not None:
             events += self._incidents.end(known, incident, [ANOMALY], said)
+        self.dismissals.follow(asset, known, evidence, threshold, model)
         self._drop_if_inactive(asset, known)
         return state is State.FIRING, events
 
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
         known = self.assets.get(asset)
-        return known is not None and (
-            known.deviation is not None or any(one.regime for one in known.incidents)
-        )
+        if known is None or asset in self.dismissals.accepting:
+            return known is not None
+        return known.deviation is not None or any(one.regime for one in known.incidents)
 
     def sustained(
         self,
@@ -237,15 +231,17 @@ class Episodes:
         deviation = deviation.grown(
             row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
         )
+        lowered = self.dismissals.lowered(asset, known, row, deviation)
         opening = [
             c
-            for c in deviation.opening(row, self.spec.window)
+            for c in deviation.opening(lowered, self.spec.window)
             if known.with_part(self._incidents.deviation_of(c)) is None
         ]
         known.deviation = deviation = deviation.with_named(opening, named=True)
         for c in opening:
             incident, phase = self._incidents.deviate(known, asset, c, int(deviation.since[c]), row)
             told.setdefault(incident.fingerprint, phase)
+        self.dismissals.follow_sustained(asset, known, row, deviation)
         known.last(self.spec, row.row, row.opening)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
         accepted: Mask | None = None
@@ -255,7 +251,9 @@ class Episodes:
                 for c, name in enumerate(self.spec.sensors)
                 if self._incidents.deviation_of(c) in incident.parts
             ]
-            if self._settled(incident, deviation, row):
+            if self.dismissals.accepts(asset, incident):
+                incident.accepted = incident.learned = True
+            if incident.accepted or self._settled(incident, deviation, row):
                 told.setdefault(incident.fingerprint, Phase.UPDATED)
             if incident.regime:
                 self._incidents.unname(known, incident)  # what it had besides when it began is over
@@ -301,8 +299,15 @@ class Episodes:
         opened = incident.opened_ns // self.spec.period_ns
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
+    @property
+    def may_accept(self) -> bool:
+        """Whether anything may become normal at a row."""
+        return bool(self.policy.accept_rows or self.dismissals.accepting)
+
     def accepts_from(self, asset: str, row: int) -> int:
         """A row before which nothing of an asset becomes normal, of the rows from this one on."""
+        if asset in self.dismissals.accepting:
+            return row
         known = self.assets.get(asset) or AssetEpisodes()
         return known.accepts_from(row, self.spec.period_ns, self.policy.accept_rows, self._regime_rows)
 
@@ -355,25 +360,6 @@ class Episodes:
                 events += self.open_unscored(one.asset, one.start, one.row, model)
         return events
 
-    def has(self, asset: str, kind: AlertKind) -> bool:
-        """Whether a part of this kind is open, whatever it is about."""
-        known = self.assets.get(asset)
-        return known is not None and known.has(kind)
-
-    def trends(self, asset: str) -> list[str]:
-        """The sensors for whose slow trend an alert is open."""
-        known = self.assets.get(asset)
-        incidents = [] if known is None else known.incidents
-        return [
-            part.sensor for one in incidents for part in one.parts if part.slow and part.sensor is not None
-        ]
-
-    def subjects(self, asset: str, kind: AlertKind) -> list[str | None]:
-        """What the open parts of this kind are about: sensors, or conditions."""
-        known = self.assets.get(asset)
-        incidents = [] if known is None else known.incidents
-        return [part.sensor for one in incidents for part in one.parts if part.kind is kind]
-
     def going_on(self, model: str) -> Iterator[AlertEvent]:
         """The open alerts as opening messages, to show them after a restart; they are not to be published."""
         for asset, known in list(self.assets.items()):
@@ -389,46 +375,36 @@ class Episodes:
         """Remove an asset (eviction) and close its open alerts, which no later row could close."""
         self.maintenance.forget(asset)
         self.planned.muted.discard(asset)
-        known = self.assets.get(asset)
-        if known is None:
-            return []
+        known = self.of(asset)
         # The stream's drift is kept under the stream's name, which the asset may have as well.
         mine = [one for one in known.incidents if one.kind is not AlertKind.DRIFT]
         mine.sort(key=lambda one: (one.opened_ns, one.kind, one.sensor or ""))
         events: list[AlertEvent] = []
         for one in mine:
-            # A silence was opened at a row that the asset never reached.
-            end = ScoredEvidence.unscored(max(row, self.spec.row(one.opened_ns)))
-            events += self._incidents.end(known, one, list(one.parts), Cause(asset, end, model, "full"))
+            events += self._incidents.end_at(known, asset, one, row, model)
         del self.assets[asset]
         if known.incidents:
             self.assets[asset] = AssetEpisodes(incidents=known.incidents)
+        self.dismissals.forget(asset)
         return events
 
-    # -------------------------------------------------------------- state of a successor
-    def snapshot(self, asset: str) -> AlarmState | None:
-        """The part of an asset's record of state; None if it has no episode and its alarm is inactive."""
-        known = self.assets.get(asset)
-        return None if known is None else known.snapshot()
+    def take(self, asset: str, feedback: Feedback, row: int, model: str) -> tuple[Taken, list[AlertEvent]]:
+        """Take in a verdict on an episode that is remembered of an asset; what it does, and the end of its alert."""
+        known = self.of(asset)
+        mine = [one for one in known.incidents if one.fingerprint == feedback.fingerprint]
+        taken = self.dismissals.take(asset, feedback, mine[0] if mine else None)
+        events: list[AlertEvent] = []
+        for incident in mine if taken.closes else ():
+            events += self._incidents.end_at(known, asset, incident, row, model)
+            known.begin_anew(np.zeros(len(self.spec.sensors), bool))
+        self._drop_if_inactive(asset, known)
+        return taken, events
 
     def restore(self, asset: str, state: AlarmState) -> None:
         """Continue with an asset's episodes as another process left them."""
-        restored, present = AssetEpisodes.restored(state), self.assets.get(asset)
-        if any(one.muted for one in restored.incidents):
+        super().restore(asset, state)
+        if any(one.muted for one in self.assets[asset].incidents):
             self.planned.muted.add(asset)
-        if present is not None:  # the stream's drift, where an asset has the stream's name
-            restored.incidents += present.incidents
-        self.assets[asset] = restored
-
-    def snapshot_drift(self) -> IncidentState | None:
-        """The open episode of drift, part of the partition's record."""
-        known = self.assets.get(self.spec.name)
-        incident = None if known is None else known.with_part(Part(AlertKind.DRIFT))
-        return None if incident is None else incident.snapshot()
-
-    def restore_drift(self, state: IncidentState) -> None:
-        """Continue with an open episode of drift; before the assets are restored."""
-        self.of(self.spec.name).incidents.append(Incident.restored(state))
 
 
 def _with_extent(evidence: ScoredEvidence, largest: float) -> ScoredEvidence:

@@ -168,6 +168,11 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         data["maintenance"] = alert.maintenance
     if alert.verdict is not None:
         data["verdict"] = alert.verdict
+    if alert.feedback is not None:
+        said = alert.feedback
+        data["feedback"] = {"verdict": said.verdict.value, "by": said.by, "note": said.note}
+    if alert.dismissed_like is not None:
+        data["dismissed_like"] = alert.dismissed_like
     if alert.clock_offset_ns is not None:
         data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
     if alert.per_day is not None:

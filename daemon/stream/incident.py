@@ -51,6 +51,8 @@ from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpac
 
 JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
 """The kinds of parts that can be of one incident."""
+NEVER_ACCEPTED = 1 << 62
+"""A row that no asset comes to."""
 BY_EVIDENCE = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION})
 TOGETHER = 1 + REACH
 """Windows between the onsets of what has one cause, at most: rows of that many are in a window or in a sustained mean."""
@@ -440,6 +442,8 @@ class AssetEpisodes:
 
         An incident that does not exist yet may open at this row, of sensors that have been steady for long.
         """
+        if not accept_rows:
+            return NEVER_ACCEPTED
         incidents = [one for one in self.incidents if not one.slow]
         opened = min([row, *(one.opened_ns // period_ns for one in incidents)])
         steady = [row, *(one.steady_row for one in incidents if one.steady_row >= 0)]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from daemon.domain import AlertEvent, AlertKind, InputPartition, Phase, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.deviation import SustainedRow
+from daemon.stream.dismissal import Dismissals
 from daemon.stream.incident import (
     ANOMALY,
     BY_EVIDENCE,
@@ -30,12 +31,16 @@ class Incidents:
         spec: the stream.
         partition: where the rows come from.
         writer: of its messages.
+        dismissals: remembers them.
     """
 
-    def __init__(self, spec: StreamSpec, partition: InputPartition, writer: AlertWriter) -> None:
+    def __init__(
+        self, spec: StreamSpec, partition: InputPartition, writer: AlertWriter, dismissals: Dismissals
+    ) -> None:
         self.spec = spec
         self.partition = partition
         self._writer = writer
+        self._dismissals = dismissals
 
     def deviation_of(self, sensor: int) -> Part:
         """The part that a sensor's deviation is."""
@@ -98,6 +103,7 @@ class Incidents:
             for part in moved:
                 onset = since[names.index(str(part.sensor))]
                 to.join(part, onset, [str(part.sensor)], one.severity, self.spec.period_ns)
+                self._dismissals.joined(said.asset, to, part)
             if one is had_anomaly and one is not to:
                 moved.append(ANOMALY)
             if moved:
@@ -135,7 +141,15 @@ class Incidents:
         if start.per_day is not None:
             incident.per_day = start.per_day
         incident.join(start.part, start.onset_row, names, start.severity, period)
+        self._dismissals.joined(asset, incident, start.part)
         return incident, phase
+
+    def end_at(
+        self, known: AssetEpisodes, asset: str, incident: Incident, row: int, model: str
+    ) -> list[AlertEvent]:
+        """Close an alert at a row that is not the cause of it, and may be before those by which a silence opened."""
+        end = ScoredEvidence.unscored(max(row, self.spec.row(incident.opened_ns)))
+        return self.end(known, incident, list(incident.parts), Cause(asset, end, model, "full"))
 
     def end(
         self,
@@ -154,8 +168,10 @@ class Incidents:
             known.incidents.remove(incident)
             known.forget_heights()
             if incident.muted:
+                self._dismissals.closed(said.asset, incident)
                 return []
             message = self._writer.message(incident, Phase.CLOSED, said)
+            self._dismissals.closed(said.asset, incident)
             if taken_by is not None:
                 message = self._writer.continued(message, taken_by)
             self.unname(known, incident)

@@ -156,6 +156,10 @@ class Judge:
         """Baselines of other assets than these (N,) begin anew."""
         self._begun.values &= which
 
+    def begin_anew(self, slot: int) -> None:
+        """The asset's baseline begins anew with its next score."""
+        self._begun.values[slot] = False
+
     def baseline(self, slot: int) -> Floats | None:
         """(P,) the asset's baseline; None if it was not begun under this model."""
         return self._baseline[slot].copy() if self._begun.values[slot] else None
@@ -178,7 +182,7 @@ class Judge:
             judging: whether there is a model to ask, as for ``cut_windows``.
         """
         for slot in chunk.restarted:
-            self._begun.values[slot] = False  # the baseline begins anew with the next score
+            self.begin_anew(slot)
         rows = chunk.rows
         nothing = np.zeros(len(rows), bool)
         judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy(), changes=changes)
@@ -295,7 +299,7 @@ class Judge:
         chosen = np.flatnonzero(evaluated.chunk.due[evaluated.rows])
         while len(chosen):
             count = len(chosen)
-            if self._episodes.policy.accept_rows:
+            if self._episodes.may_accept:
                 count = self._until_acceptance(evaluated.chunk.rows, evaluated.rows[chosen])
             self._score_some(evaluated, chosen[:count], judgement)
             chosen = chosen[count:]

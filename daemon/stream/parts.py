@@ -10,6 +10,7 @@ import numpy as np
 
 from daemon.alarm import Alarm, State
 from daemon.assembly import as_received
+from daemon.control import Feedback
 from daemon.detector import Detector, Scaling
 from daemon.domain import AlarmPolicy, Budget, InputPartition, Output, StreamSpec
 from daemon.maintenance import MaintenanceWindow
@@ -18,6 +19,7 @@ from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
 from daemon.stream.controls import Controls
 from daemon.stream.derivation import Derivation
+from daemon.stream.dismissal import Effect, FeedbackResult
 from daemon.stream.drift import DriftMonitor
 from daemon.stream.holding import Holding
 from daemon.stream.ingest import Decode, Ingest
@@ -152,7 +154,7 @@ class Parts:
         out which episodes that opened or closed.
         """
         silence = self.silence.with_stuck_sensors | self.silence.with_excused_sensors
-        suppressed = self.episodes.maintenance.assets
+        suppressed = self.episodes.maintenance.assets | self.episodes.dismissals.with_verdicts
         judged = self.ledger.with_open_episode | self.episodes.assets.keys() | suppressed | silence
         return judged & self.assets.slots.keys()
 
@@ -172,8 +174,12 @@ class Parts:
     def take_control(self) -> list[Output]:
         """Take the control message that is next, and mark the assets that it changes or may have changed."""
         self.ledger.mark(self.stale(self.controls.concerned()))
-        self.controls.take()
-        return []
+        control = self.controls.take()
+        if not isinstance(control, Feedback):
+            return []
+        result = self.take_feedback(control)
+        self.ledger.mark(result.changed)
+        return result.outputs
 
     def forget_model_changes(self, position: int) -> None:
         """Drop the model changes that nothing needs any more."""
@@ -183,6 +189,26 @@ class Parts:
         units = int(self.windows.units[occupied].min(initial=self.model_changes.last.number))
         units = min(units, self.ledger.oldest_units(units))
         self.model_changes.forget(units, self.ledger.replay_from(position), any_asset=bool(occupied.any()))
+
+    # -------------------------------------------------------------- verdicts of people
+    def take_feedback(self, feedback: Feedback) -> FeedbackResult:
+        """Take in a verdict on an episode, at a committable position: all rows so far have been judged.
+
+        The caller publishes the outputs and marks the changed assets, so that what a verdict does to an asset goes with
+        the same commit.
+        """
+        dismissals = self.episodes.dismissals
+        asset = dismissals.asset_of(feedback.fingerprint)
+        slot = None if asset is None else self.assets.slots.get(asset)
+        if asset is None or slot is None:
+            dismissals.effects[Effect.UNKNOWN] += 1
+            return FeedbackResult([], set(), Effect.UNKNOWN)
+        newest = int(self.windows.last_row[slot].max(initial=-1))
+        taken, events = self.episodes.take(asset, feedback, newest, self.judge.model)
+        if taken.rejudges:
+            self.judge.begin_anew(slot)
+        dismissals.effects[taken.effect] += 1
+        return FeedbackResult(list(events), {asset}, taken.effect)
 
     # -------------------------------------------------------------- eviction
     def evict(self, offset: int) -> list[Output]:

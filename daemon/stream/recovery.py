@@ -126,6 +126,7 @@ class Recovery:
             *parts.derivation.snapshot(slot),
             parts.holding.snapshot(slot),
             *ingest.unread.snapshot(slot),
+            parts.episodes.dismissals.snapshot(asset),
             parts.episodes.maintenance.snapshot(asset),
             parts.trend.snapshot(slot),
         )
@@ -303,6 +304,8 @@ class Recovery:
         parts.ledger.note_open_episode(asset, known.alarm is not None or bool(known.stuck))
         if known.alarm is not None:
             parts.episodes.restore(asset, known.alarm)
+        if known.memory is not None:
+            parts.episodes.dismissals.restore(asset, known.memory)
         parts.episodes.maintenance.restore(asset, known.suppressed)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
         parts.derivation.restore(slot, known.counters)

@@ -18,6 +18,7 @@ from daemon.domain import (
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.chunk_windows import WindowedRows
+from daemon.stream.course import standardised
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.windowing import NO_RECORD
 
@@ -85,6 +86,8 @@ class ScoredWindows:
             verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
             explain=partial(self._explain, window, rows.conditions[i]),
             jump=largest,
+            jumps=None if jump is None else jump[j],
+            latent=standardised(self.evidence.posterior[j], detector.drift),
         )
 
     def _cause(

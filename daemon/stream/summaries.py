@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from daemon.control import Feedback
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
 from daemon.stream.deviation import BOTH_WAYS
@@ -150,7 +151,14 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text} (under maintenance: {event.maintenance})"
     if event.continued_by is not None:
         return f"{text}; another alert goes on, as it has become far more"
-    return f"{text} (over)" if event.phase is Phase.CLOSED else text
+    if event.phase is not Phase.CLOSED:
+        return text
+    return f"{text} (over)" if event.feedback is None else f"{text} (over; {_said(event.feedback)})"
+
+
+def _said(feedback: Feedback) -> str:
+    """What a person has said of an alert: ``false alarm, by kim``."""
+    return feedback.verdict.value.replace("_", " ") + (f", by {feedback.by}" if feedback.by else "")
 
 
 def _lasting_fault(event: AlertEvent, what: str) -> str:

@@ -29,6 +29,8 @@ from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.attribution import PeakEvidence
+from daemon.stream.course import MOST_POINTS
+from daemon.stream.course_state import MemoryState
 from daemon.stream.decode.births import ENDED, LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
@@ -140,6 +142,7 @@ def asset_fault(
             else f"offset {known.offset} is not before the partition's"
         )
         or (None if known.alarm is None else _alarm_fault(known.alarm, known.grid.newest, spec))
+        or (None if known.memory is None else _memory_fault(known.memory, spec))
         or _clock_fault(known.clock, spec, partition.clock.count)
     )
 
@@ -317,6 +320,34 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
     if len(set(parts)) < len(parts):
         return "a part of an asset's episodes that is open twice"
     return next((fault for episode in alarm.open if (fault := _incident_fault(episode, spec))), None)
+
+
+def _memory_fault(memory: MemoryState, spec: StreamSpec) -> str | None:
+    courses = [*memory.open, *memory.closed, *memory.dismissed]
+    if any(not course.fingerprint for course in courses):
+        return "an episode is remembered without its fingerprint"
+    for course in courses if memory.run is None else [*courses, memory.run]:
+        names = {name for name, *_ in (*course.leading, *course.jumps, *course.sustained)}
+        if not set(spec.sensors).issuperset(names | set(course.deviated)):
+            return "an episode of sensors that there are not is remembered"
+        if len({len(point) for point in course.latents}) > 1 or len(course.latents) > MOST_POINTS:
+            return f"{len(course.latents)} latents of an episode"
+        if any(
+            len(point) % 4 or not np.isfinite(np.frombuffer(point, "<f4")).all() for point in course.latents
+        ):
+            return "latents of an episode are not finite"
+        jumps, sustained = (
+            (jump for _, jump in course.jumps),
+            (number for *_, share, size in course.sustained for number in (share, size)),
+        )
+        shares = [course.score, *jumps, *sustained]
+        if not all(0.0 <= share < LARGEST for share in shares):
+            return "an episode is remembered that came to no height"
+    if not set(spec.sensors).issuperset(name for name, _ in memory.deviating):
+        return "deviations are held back of sensors that there are not"
+    if not {course.fingerprint for course in memory.open}.issuperset(memory.accepting):
+        return "somebody accepts an episode that is not open"
+    return None
 
 
 def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
@@ -24,6 +25,7 @@ from daemon.domain import (
     StateRecord,
 )
 from daemon.stream import snapshot
+from daemon.stream.course_state import CourseState
 from daemon.stream.deviation import Deviation
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.validity import ASSET_BYTES
@@ -166,6 +168,13 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
     return change
 
 
+def remembering(fingerprint: str = "", **changes: Any) -> list[Any]:
+    """What is remembered of an asset with one closed episode."""
+    plain = CourseState(fingerprint, "m", 0, 0, [], 1.0, [], [], [], [], [], False, "", None, [])
+    course = msgspec.structs.replace(plain, **changes)
+    return [None, [], [[getattr(course, name) for name in course.__struct_fields__]], [], None, [], []]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -205,6 +214,18 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
         (put("alarm", "deviation", to=b"\xff" * 8 * 26), "a deviation has numbers that are not finite"),
         (put("alarm", "deviation", to=deviating(since=1e9)), "a deviation since row 1e+09"),
         (put("alarm", "deviation", to=deviating(rows=-1.0)), "a deviation of less than no rows"),
+        (put("memory", to=remembering()), "without its fingerprint"),
+        (put("memory", to=remembering("f", leading=[["c", 1]])), "of sensors that there are not"),
+        (put("memory", to=remembering("f", sustained=[["c", 1, 1.0, 1.0]])), "of sensors that there are not"),
+        (put("memory", to=remembering("f", deviated=["c"])), "of sensors that there are not"),
+        (put("memory", to=remembering("f", latents=[b"\0" * 4] * 9)), "9 latents"),
+        (put("memory", to=remembering("f", latents=[b"\0" * 4, b"\0" * 8])), "2 latents"),
+        (put("memory", to=remembering("f", latents=[b"\0" * 3])), "latents of an episode are not finite"),
+        (put("memory", to=remembering("f", latents=[b"\xff" * 4])), "latents of an episode are not finite"),
+        (put("memory", to=remembering("f", score=math.inf)), "came to no height"),
+        (put("memory", to=remembering("f", jumps=[["a", -1.0]])), "came to no height"),
+        (put("memory", to=[*remembering("f")[:5], [["c", [[], 1, 1, 1]]], []]), "held back of sensors"),
+        (put("memory", to=[*remembering("f")[:6], ["another"]]), "accepts an episode that is not open"),
         (lambda fields: fields.pop(), "Expected `array` of at least length"),
         (lambda fields: fields.__setitem__(slice(1, None), []), "Expected `array` of at least length"),
     ],

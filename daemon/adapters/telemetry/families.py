@@ -42,6 +42,7 @@ from daemon.adapters.telemetry.labels import (
 from daemon.domain import AlertKind, Disposition, Dropped, Reason, Severity
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import CellState
+from daemon.stream.dismissal import Effect
 
 SECONDS_FINE: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SECONDS_LONG: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -251,6 +252,12 @@ FAMILIES: Final = (
     ),
     Family(
         Kind.COUNTER, "episodes_suppressed_total", "Episodes not announced.", {"reason": SUPPRESSED_REASONS}
+    ),
+    Family(
+        Kind.COUNTER,
+        "verdicts_total",
+        "Verdicts of people by what they did in a partition; unknown: it remembers no such episode.",
+        {"effect": tuple(effect.value for effect in Effect)},
     ),
     Family(Kind.GAUGE, "episodes_active", "Episodes open now.", {"severity": SEVERITIES}, value=0.0),
     Family(Kind.GAUGE, "sensors_silent", "Sensors that are silent now.", PER_STREAM, value=0.0),

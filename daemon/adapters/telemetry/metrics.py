@@ -54,6 +54,7 @@ from daemon.domain import (
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts
 from daemon.stream.audit import Imputable, SensorAudit
+from daemon.stream.dismissal import Effect
 from daemon.stream.drift import divergence
 
 LAG_EVERY_S: Final = 0.5
@@ -342,6 +343,7 @@ class EpisodeMetrics:
         self._opened = families.counter("episodes_opened_total")
         self._closed = families.counter("episodes_closed_total")
         self._suppressed = families.counter("episodes_suppressed_total")
+        self._verdicts = families.counter("verdicts_total")
         self._active = families.gauge("episodes_active")
         self._silent = families.gauge("sensors_silent")
         self._budget = families.gauge("false_alarm_budget_ratio")
@@ -373,6 +375,10 @@ class EpisodeMetrics:
         for event in events:
             self._open.setdefault(event.fingerprint, event)  # a message published here is newer
         self._count_open()
+
+    def verdicts(self, effect: Effect, n: int = 1) -> None:
+        """Verdicts that people gave."""
+        self._verdicts.labels(effect.value).inc(n)
 
     def suppressed(self, reason: str, n: int = 1) -> None:
         """Episodes that were not announced; ``reason`` is one of SUPPRESSED_REASONS."""

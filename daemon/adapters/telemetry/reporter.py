@@ -38,6 +38,7 @@ from daemon.domain import (
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
+from daemon.stream.dismissal import Effect
 from daemon.stream.extract.numbers import FAULT_HINTS
 from daemon.trigger import Trigger
 
@@ -69,6 +70,8 @@ class IngestedPoll:
     counts: Counts = field(default_factory=Counts)
     dropped: Mapping[Dropped, int] = field(default_factory=dict)
     suppressed: int = 0  # episodes that began inside maintenance
+    dismissed: int = 0  # episodes that did not open because they are like a dismissed one
+    verdicts: Mapping[Effect, int] = field(default_factory=dict)  # of people, by what they did
     unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
     sensors: Sequence[str] = ()  # those that are
     corrupt_examples: Mapping[Fault, str] = field(
@@ -314,6 +317,12 @@ class Reporter:
                 log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
         if poll.suppressed > 0:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
+        if poll.dismissed > 0:
+            self.metrics.episodes.suppressed("dismissed", poll.dismissed)
+        for effect, n in poll.verdicts.items():
+            self.metrics.episodes.verdicts(effect, n)
+            if effect is not Effect.UNKNOWN:  # another partition may know the episode
+                log.info("verdict_taken", stream=name, topic=poll.topic, effect=effect.value, verdicts=n)
         self._log_unknown_sensors(name, poll.unknown_sensors, poll.sensors)
         self._log_corrupt_cells(name, poll)
         self._log_converted_units(name, poll.converted_units)

@@ -1,0 +1,455 @@
+"""What people say of episodes: false alarms raise the bar for their like, planned changes become normal.
+
+Of each asset the course of its last ``REMEMBERED`` episodes is remembered (``course``), so that a verdict finds what it is
+about by the fingerprint. The last verdict on a fingerprint counts.
+
+* ``false_alarm``: the episode is *dismissed*, and closed if it is open. A run of high rows that is like a dismissed
+  episode opens an alert only where it comes higher than that did by ``MARGIN``: by its score, by the jump of a sensor.
+  A sensor that deviated opens only where its sustained evidence goes as much beyond. What only belonged to an
+  anomaly (its rows are in the sustained means of its sensors) is held back as long as the like of that is. Whatever other
+  sensors show, to other sides, in other states of the machine, by more or for longer, is judged as before.
+* ``planned``: an open episode with evidence is accepted at the asset's next scored row, as a regime is after
+  ``accept_after``, and closes there. Where the verdict is taken back, the asset's baseline begins anew.
+* ``confirmed``: kept with the episode, and nothing else.
+
+``Episodes`` tells this owner what happens to alerts and asks it how high a row must be; ``Parts.take_feedback`` gives it
+verdicts. All of it is part of the asset's record of state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+
+from daemon.control import Feedback, Verdict
+from daemon.detector import REACH
+from daemon.domain import AlertKind, Output, StreamSpec
+from daemon.stream.alert_messages import ScoredEvidence
+from daemon.stream.attribution import extended
+from daemon.stream.course import MARGIN, NONE, Course, Side, Sustained, sides
+from daemon.stream.course_state import CourseState, MemoryState, QuietState
+from daemon.stream.deviation import Deviation, SustainedRow
+from daemon.stream.incident import ANOMALY, BY_EVIDENCE, JOINING, AssetEpisodes, Incident, Part
+
+REMEMBERED = 20
+"""Closed episodes of an asset that a verdict can be about."""
+MOST_DISMISSED = 32
+"""Of an asset; the oldest are forgotten."""
+
+
+class Effect(StrEnum):
+    """What a verdict has done."""
+
+    UNKNOWN = "unknown"
+    """No asset of this partition has had such an episode of late."""
+    NOTED = "noted"
+    """Nothing but that it is remembered."""
+    CLOSED = "closed"
+    """The alert is closed; there is nothing by which its like could be recognised."""
+    DISMISSED = "dismissed"
+    ACCEPTING = "accepting"
+    """The alert closes at the next scored row; what it shows is normal from then on."""
+    RESTORED = "restored"
+    """An earlier verdict has no effect any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackResult:
+    """What became of a verdict in one partition."""
+
+    outputs: list[Output]
+    changed: set[str]  # assets whose records of state must go with the next commit
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the caller has to do after a verdict was taken in."""
+
+    effect: Effect
+    closes: bool = False  # the alert
+    rejudges: bool = False  # what was accepted is not normal any more
+
+
+@dataclass(slots=True)
+class _Quiet:
+    """The newest run of rows of an asset, or of a sensor's deviation, that was held back."""
+
+    like: list[str]  # fingerprints of the dismissed episodes
+    since: int  # row
+    last: int
+    rows: int
+
+
+@dataclass(slots=True, eq=False)
+class _Memory:
+    """What is remembered of one asset."""
+
+    run: Course | None = None  # the present run of high rows, until it opens an episode
+    open: dict[str, Course] = field(default_factory=dict)  # by fingerprint
+    closed: list[Course] = field(default_factory=list)  # oldest first
+    dismissed: list[Course] = field(default_factory=list)  # likewise
+    quiet: _Quiet | None = None
+    deviating: dict[str, _Quiet] = field(default_factory=dict)  # by sensor
+    accepting: list[str] = field(default_factory=list)  # fingerprints
+
+    def course(self, fingerprint: str) -> Course | None:
+        """Of an episode."""
+        known = [*self.dismissed, *self.closed]
+        return self.open.get(fingerprint) or next(
+            (one for one in known if one.fingerprint == fingerprint), None
+        )
+
+    def dismiss(self, course: Course) -> None:
+        """Let its like be higher from now on."""
+        course.onsets = course.onsets or [course.onset_ns]
+        self.dismissed = [*self.dismissed[1 - MOST_DISMISSED :], course]
+
+
+class Dismissals:
+    """Remembered episodes and verdicts of the assets of one input partition.
+
+    Args:
+        spec: the stream.
+        needed: of the alarms' policy, how many high rows open an alert.
+
+    Attributes:
+        suppressed: episodes that would have opened but for a verdict.
+        effects: verdicts so far, by what they did.
+        accepting: assets with an alert that is to be accepted at their next scored row.
+    """
+
+    def __init__(self, spec: StreamSpec, needed: int) -> None:
+        self.suppressed = 0
+        self.effects: Counter[Effect] = Counter()
+        self._spec = spec
+        self.needed = needed
+        self.accepting: set[str] = set()
+        self._assets: dict[str, _Memory] = {}
+        self._resembling: dict[str, str] = {}
+        """Of the row that is being judged: sensors that deviate as they did in a dismissed episode, which that is."""
+
+    def _of(self, asset: str) -> _Memory:
+        known = self._assets.get(asset)
+        if known is None:
+            known = self._assets[asset] = _Memory()
+        return known
+
+    # -------------------------------------------------------------- what happens to alerts
+    def joined(self, asset: str, incident: Incident, part: Part) -> None:
+        """A part has opened an alert, or joined it."""
+        if part.kind is AlertKind.DRIFT:
+            return  # of the partition, and of no asset
+        memory = self._of(asset)
+        course = memory.open.get(incident.fingerprint)
+        if course is None:
+            course = Course(incident.fingerprint, opened_ns=incident.opened_ns)
+            memory.open[incident.fingerprint] = course
+        if part.kind is AlertKind.ANOMALY and memory.run is not None:
+            course.join(memory.run)
+            memory.run = None
+        if part.kind is AlertKind.DEVIATION and part.sensor is not None and not part.slow:
+            course.deviated.add(part.sensor)
+            memory.deviating.pop(part.sensor, None)
+            course.like = course.like or self._resembling.get(part.sensor, "")
+
+    def closed(self, asset: str, incident: Incident) -> None:
+        """An alert is over."""
+        memory = self._assets.get(asset)
+        course = None if memory is None else memory.open.pop(incident.fingerprint, None)
+        if memory is None or course is None:
+            return
+        course.kinds, course.onset_ns = list(incident.kinds), incident.onset_ns
+        if incident.fingerprint in memory.accepting:
+            memory.accepting.remove(incident.fingerprint)
+            self._note_accepting(asset, memory)
+        memory.closed = [*memory.closed[1 - REMEMBERED :], course]
+
+    def said_of(self, asset: str, incident: Incident) -> tuple[Feedback | None, str | None]:
+        """The last verdict on an open alert, and the dismissed episode whose sensors it has, though higher or elsewhere."""
+        memory = self._assets.get(asset)
+        course = None if memory is None else memory.open.get(incident.fingerprint)
+        return (None, None) if course is None else (course.feedback, course.like or None)
+
+    # -------------------------------------------------------------- scores and jumps
+    def bar(
+        self, asset: str, known: AssetEpisodes, evidence: ScoredEvidence, threshold: float, model: str
+    ) -> tuple[float, float]:
+        """What a scored row is compared with before it moves the alarm on.
+
+        Args:
+            asset: whose row it is.
+            known: its episodes, before the row.
+            evidence: of the row.
+            threshold: of the detector.
+            model: its version.
+
+        Returns:
+            The threshold of the score, and the row's largest jump in limits.
+        """
+        plain, memory = (threshold, evidence.jump), self._assets.get(asset)
+        if known.above_since < 0 and memory is not None:
+            self._end_run(memory)
+        if known.with_part(ANOMALY) is not None or not evidence.opens(threshold):
+            return plain
+        peaks = extended(known.peaks, evidence.sensors)
+        if peaks is None:
+            return plain
+        memory = self._of(asset)
+        sensors = self._spec.sensors
+        leading = sides(self._spec, peaks, [sensors[c] for c in peaks.leading()])
+        if memory.run is None:
+            memory.run = Course(onset_ns=known.above_since * self._spec.period_ns)
+        run, jumps = memory.run, self._jumps(evidence)
+        run.grow(evidence.score / threshold, jumps, leading, evidence.latent, model)
+        resembling = [one for one in memory.dismissed if one.is_led_by(leading)]
+        run.like = resembling[-1].fingerprint if resembling else ""
+        run.near |= any(one.is_near(evidence.latent, model) for one in resembling)
+        alike = [one for one in resembling if one.is_due(run.onset_ns) and (run.near or one.model != model)]
+        if not alike:
+            return plain
+        raised = threshold * max(1.0, MARGIN * max(one.score for one in alike))
+        largest = max(
+            (
+                jump / max(1.0, MARGIN * max(one.jumps.get(name, 0.0) for one in alike))
+                for name, jump in jumps.items()
+            ),
+            default=0.0,
+        )
+        if not (evidence.score > raised or largest > 1.0):
+            like = [one.fingerprint for one in alike]
+            memory.quiet = self._held_back(memory.quiet, like, evidence.row, known.above_since)
+        return raised, largest
+
+    def follow(
+        self, asset: str, known: AssetEpisodes, evidence: ScoredEvidence, threshold: float, model: str
+    ) -> None:
+        """Take a scored row, which has moved the alarm on, into the course of the anomaly that is open."""
+        incident, memory = known.with_part(ANOMALY), self._assets.get(asset)
+        course = None if memory is None or incident is None else memory.open.get(incident.fingerprint)
+        if course is None or incident is None or not evidence.opens(threshold):
+            return
+        peaks = incident.evidence(known.peaks)
+        leading = frozenset[Side]() if peaks is None else sides(self._spec, peaks, incident.leading)
+        height = evidence.score / threshold
+        course.grow(height, self._jumps(evidence), leading, evidence.latent, model)
+
+    def _end_run(self, memory: _Memory) -> None:
+        """A run of high rows is over; it may have been held back as a whole."""
+        run, quiet = memory.run, memory.quiet
+        memory.run = None
+        if run is None or quiet is None or quiet.since != self._spec.row(run.onset_ns):
+            return
+        if quiet.rows >= self.needed:
+            self.suppressed += 1
+            for one in memory.dismissed:
+                if one.fingerprint in quiet.like:
+                    one.came(run)
+
+    def _jumps(self, evidence: ScoredEvidence) -> dict[str, float]:
+        """The sensors that jump beyond their limits at a row."""
+        if evidence.jumps is None:
+            return {}
+        return {
+            self._spec.sensors[c]: float(evidence.jumps[c])
+            for c in np.flatnonzero(evidence.jumps > 1.0).tolist()
+        }
+
+    @staticmethod
+    def _held_back(quiet: _Quiet | None, like: list[str], row: int, since: int) -> _Quiet:
+        """With one more row that was held back, of a run since a row."""
+        rows = quiet.rows + 1 if quiet is not None and quiet.since == since else 1
+        return _Quiet(like, since, row, rows)
+
+    # -------------------------------------------------------------- sustained evidence
+    def lowered(
+        self, asset: str, known: AssetEpisodes, row: SustainedRow, deviation: Deviation
+    ) -> SustainedRow:
+        """A row's sustained evidence in shares of what opens a deviation after all verdicts."""
+        memory = self._assets.get(asset)
+        self._resembling.clear()
+        if memory is None or not memory.dismissed:
+            return row
+        for name in [name for name in memory.deviating if not row.beyond[self._spec.sensors.index(name)]]:
+            del memory.deviating[name]  # it is over, and none of it has opened
+            self.suppressed += 1
+        now = self._sides(row, deviation) if (row.opening > 1.0).any() else {}
+        opening = row.opening.copy()
+        within = [one for one in memory.dismissed if not one.is_exceeded(now)]
+        present = [one for one in within if self._is_present(memory, one, now, row.row)]
+        for side, most in now.items():
+            name, c = side[0], self._spec.sensors.index(side[0])
+            if not most.share > 1.0 or known.with_part(Part(AlertKind.DEVIATION, name)) is not None:
+                continue
+            alike = [
+                one
+                for one in within
+                if side in (one.sustained if one in present else one.deviations)
+                and most.size <= MARGIN * one.sustained[side].size
+            ]
+            for one in memory.dismissed:
+                if side in one.deviations:
+                    self._resembling[name] = one.fingerprint
+            before = memory.deviating.pop(name, None)
+            if alike:
+                opening[c] /= max(1.0, MARGIN * max(one.sustained[side].share for one in alike))
+                like = [one.fingerprint for one in alike]
+                since = row.row if before is None else before.since
+                memory.deviating[name] = self._held_back(before, like, row.row, since)
+        return replace(row, opening=opening)
+
+    def follow_sustained(
+        self, asset: str, known: AssetEpisodes, row: SustainedRow, deviation: Deviation
+    ) -> None:
+        """Take a row's sustained evidence into the courses of the alerts that are open.
+
+        Of all sensors, as others show the same cause: the next time one of them may be the first to be beyond its limit.
+        """
+        memory = self._assets.get(asset)
+        if memory is None or not memory.open:
+            return
+        for side, most in self._sides(row, deviation).items():
+            owners = [one for one in known.incidents if side[0] in one.names and not one.slow]
+            for incident in owners or known.incidents:
+                course = memory.open.get(incident.fingerprint)
+                if course is not None and not incident.slow:
+                    course.grow_sustained(side, *most)
+
+    def _sides(self, row: SustainedRow, deviation: Deviation) -> dict[Side, Sustained]:
+        """The sensors that are so far off on average that it may matter."""
+        found = {}
+        for c in np.flatnonzero((row.opening > 1.0 / MARGIN) & (deviation.rows > 0)).tolist():
+            off = float(deviation.level[c])
+            found[self._spec.sensors[c], int(np.sign(off))] = Sustained(float(row.opening[c]), abs(off))
+        return found
+
+    def _is_present(self, memory: _Memory, dismissed: Course, now: dict[Side, Sustained], row: int) -> bool:
+        """Whether the like of a dismissed episode is seen in sensors as they are now, or was held back so lately that it is in their means."""
+        for side, most in dismissed.deviations.items():
+            if MARGIN * now.get(side, NONE).share >= most.share:
+                return True
+        quiet = memory.quiet
+        if quiet is None or dismissed.fingerprint not in quiet.like:
+            return False
+        return row - quiet.last < REACH * self._spec.window
+
+    # -------------------------------------------------------------- what becomes normal
+    def accepts(self, asset: str, incident: Incident) -> bool:
+        """Whether an alert is to be accepted at its asset's next scored row."""
+        memory = self._assets.get(asset)
+        return memory is not None and incident.fingerprint in memory.accepting
+
+    # -------------------------------------------------------------- verdicts
+    def asset_of(self, fingerprint: str) -> str | None:
+        """Whose episode it is; None: nobody's that is remembered."""
+        for asset, memory in self._assets.items():
+            if memory.course(fingerprint) is not None:
+                return asset
+        return None
+
+    def take(self, asset: str, feedback: Feedback, incident: Incident | None) -> Taken:
+        """Take in a verdict on an episode of an asset.
+
+        Args:
+            asset: of ``asset_of``.
+            feedback: the verdict.
+            incident: the episode, if it is open.
+        """
+        memory = self._of(asset)
+        course = memory.course(feedback.fingerprint)
+        assert course is not None
+        before = None if course.feedback is None else course.feedback.verdict
+        course.feedback = feedback
+        pending = feedback.fingerprint in memory.accepting
+        memory.accepting = [one for one in memory.accepting if one != feedback.fingerprint]
+        withdrawn = before not in (None, Verdict.CONFIRMED, feedback.verdict)
+        rejudges = withdrawn and before is Verdict.PLANNED and not pending
+        if withdrawn:
+            memory.dismissed = [one for one in memory.dismissed if one is not course]
+            memory.deviating.clear()
+        closes = incident is not None and _can_close(incident)
+        effect = Effect.RESTORED if withdrawn else Effect.NOTED
+        if feedback.verdict is Verdict.FALSE_ALARM:
+            if course.has_evidence and all(one is not course for one in memory.dismissed):
+                if incident is not None:
+                    course.onset_ns = incident.onset_ns
+                memory.dismiss(course)
+                effect = Effect.DISMISSED
+            elif closes:
+                effect = Effect.CLOSED
+        elif feedback.verdict is Verdict.PLANNED and incident is not None and closes:
+            effect, closes = Effect.CLOSED, BY_EVIDENCE.isdisjoint(part.kind for part in incident.parts)
+            if not closes:
+                memory.accepting.append(feedback.fingerprint)
+                effect = Effect.ACCEPTING
+        else:
+            closes = False
+        self._note_accepting(asset, memory)
+        return Taken(effect, closes, rejudges)
+
+    def _note_accepting(self, asset: str, memory: _Memory) -> None:
+        if memory.accepting:
+            self.accepting.add(asset)
+        else:
+            self.accepting.discard(asset)
+
+    # -------------------------------------------------------------- state
+    @property
+    def with_verdicts(self) -> set[str]:
+        """The assets of which rows may be held back."""
+        return {asset for asset, memory in self._assets.items() if memory.dismissed}
+
+    def forget(self, asset: str) -> None:
+        """The asset is evicted."""
+        self._assets.pop(asset, None)
+        self.accepting.discard(asset)
+
+    def snapshot(self, asset: str) -> MemoryState | None:
+        """The part of an asset's record of state; None: nothing is remembered."""
+        memory = self._assets.get(asset)
+        if memory is None:
+            return None
+        return MemoryState(
+            None if memory.run is None else memory.run.snapshot(),
+            [one.snapshot() for one in memory.open.values()],
+            [one.snapshot() for one in memory.closed],
+            [one.snapshot() for one in memory.dismissed],
+            None if memory.quiet is None else _quiet_state(memory.quiet),
+            [(name, _quiet_state(one)) for name, one in memory.deviating.items()],
+            list(memory.accepting),
+        )
+
+    def restore(self, asset: str, state: MemoryState) -> None:
+        """Continue with an asset as another process left it."""
+        dismissed = {one.fingerprint: Course.restored(one) for one in state.dismissed}
+
+        def restored(one: CourseState) -> Course:
+            return dismissed.get(one.fingerprint) or Course.restored(one)
+
+        self._assets[asset] = memory = _Memory(
+            None if state.run is None else Course.restored(state.run),
+            {one.fingerprint: restored(one) for one in state.open},
+            [restored(one) for one in state.closed],
+            list(dismissed.values()),
+            None if state.quiet is None else _quiet(state.quiet),
+            {name: _quiet(one) for name, one in state.deviating},
+            list(state.accepting),
+        )
+        self._note_accepting(asset, memory)
+
+
+def _can_close(incident: Incident) -> bool:
+    """Whether a verdict can close an alert: what is opened anew with the next row or day cannot be closed."""
+    closable = JOINING | {AlertKind.ASSET_SILENT}
+    return not incident.slow and all(part.kind in closable for part in incident.parts)
+
+
+def _quiet_state(quiet: _Quiet) -> QuietState:
+    return QuietState(list(quiet.like), quiet.since, quiet.last, quiet.rows)
+
+
+def _quiet(state: QuietState) -> _Quiet:
+    return _Quiet(list(state.like), state.since, state.last, state.rows)

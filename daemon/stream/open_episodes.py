@@ -1,0 +1,73 @@
+"""Which alerts are open: the episodes of all assets of an input partition, what others ask of them, and their state."""
+
+from __future__ import annotations
+
+from daemon.alarm import State
+from daemon.domain import AlertKind, StreamSpec
+from daemon.stream.incident import AssetEpisodes, Incident, Part
+from daemon.stream.snapshot import AlarmState, IncidentState
+
+
+class OpenEpisodes:
+    """The episodes of all assets; ``alerts.Episodes`` moves them on.
+
+    ``assets`` has those whose next row may change something, by name; the drift of the stream is under its name.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self.assets: dict[str, AssetEpisodes] = {}
+
+    def of(self, asset: str) -> AssetEpisodes:
+        """An asset's episodes, created on first use."""
+        known = self.assets.get(asset)
+        if known is None:
+            known = self.assets[asset] = AssetEpisodes()
+        return known
+
+    def is_engaged(self, asset: str) -> bool:
+        """Whether an anomaly episode of the asset is not over: it fires, or may within the refractory time."""
+        known = self.assets.get(asset)
+        return known is not None and known.alarm.state in (State.FIRING, State.RECOVERING)
+
+    def has(self, asset: str, kind: AlertKind) -> bool:
+        """Whether a part of this kind is open, whatever it is about."""
+        known = self.assets.get(asset)
+        return known is not None and known.has(kind)
+
+    def trends(self, asset: str) -> list[str]:
+        """The sensors for whose slow trend an alert is open."""
+        known = self.assets.get(asset)
+        incidents = [] if known is None else known.incidents
+        return [
+            part.sensor for one in incidents for part in one.parts if part.slow and part.sensor is not None
+        ]
+
+    def subjects(self, asset: str, kind: AlertKind) -> list[str | None]:
+        """What the open parts of this kind are about: sensors, or conditions."""
+        known = self.assets.get(asset)
+        incidents = [] if known is None else known.incidents
+        return [part.sensor for one in incidents for part in one.parts if part.kind is kind]
+
+    # -------------------------------------------------------------- state of a successor
+    def snapshot(self, asset: str) -> AlarmState | None:
+        """The part of an asset's record of state; None if it has no episode and its alarm is inactive."""
+        known = self.assets.get(asset)
+        return None if known is None else known.snapshot()
+
+    def restore(self, asset: str, state: AlarmState) -> None:
+        """Continue with an asset's episodes as another process left them."""
+        restored, present = AssetEpisodes.restored(state), self.assets.get(asset)
+        if present is not None:  # the stream's drift, where an asset has the stream's name
+            restored.incidents += present.incidents
+        self.assets[asset] = restored
+
+    def snapshot_drift(self) -> IncidentState | None:
+        """The open episode of drift, part of the partition's record."""
+        known = self.assets.get(self.spec.name)
+        incident = None if known is None else known.with_part(Part(AlertKind.DRIFT))
+        return None if incident is None else incident.snapshot()
+
+    def restore_drift(self, state: IncidentState) -> None:
+        """Continue with an open episode of drift; before the assets are restored."""
+        self.of(self.spec.name).incidents.append(Incident.restored(state))

@@ -1,0 +1,325 @@
+"""Verdicts: what a false alarm, a planned change and a confirmed incident do to what comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from daemon.control import Feedback, Verdict
+from daemon.detector import Detector
+from daemon.domain import AlertEvent, AlertKind, Output, Phase, PolledRecords, Reading
+from daemon.stream.dismissal import MARGIN, MOST_DISMISSED, REMEMBERED, Effect
+from daemon.stream.encoding import encode
+from daemon.stream.pipeline import Pipeline
+from daemon.stream.steps import Step
+from tests.fakes import CentreDetector
+from tests.stream.pipelines import CENTRE, SPEC, feed, make, numbered, of_kind, plain, polls, wide
+from tests.stream.test_recovery import Log
+
+EPISODES = set(AlertKind) - {AlertKind.DRIFT}
+LASTS = 6
+"""Rows of an event."""
+DEVIATING = replace(CENTRE, pace=0.5, threshold=100.0)
+
+
+def rows(events: dict[int, tuple[float, float]], until: int, lasts: int = LASTS) -> list[Reading]:
+    """Steady rows of ``p1`` with events that begin at a second: by how much both sensors are off."""
+    made = []
+    for second in range(until):
+        off = next((size for begin, size in events.items() if begin <= second < begin + lasts), (0.0, 0.0))
+        made.append(wide(second, 0.1 * (second % 2) + off[0], 0.1 * (second % 3) + off[1]))
+    return numbered(made)
+
+
+def opened(outputs: Sequence[Output]) -> list[int]:
+    """The seconds at which alerts opened."""
+    alerts = of_kind(outputs, *EPISODES)
+    return [e.row_ns // 10**9 for e in alerts if e.phase is Phase.OPENED]
+
+
+class Told:
+    """A pipeline whose alerts are given verdicts."""
+
+    def __init__(self, readings: Sequence[Reading], detector: Detector = CENTRE, **more: Any) -> None:
+        self.pipeline = make(detector=detector, scores=False, **more)
+        self.readings = list(readings)
+        self.outputs: list[Output] = []
+        self.done = 0
+
+    def until(self, row: int) -> list[Output]:
+        """What the rows up to this one lead to."""
+        found = feed(self.pipeline, self.readings[self.done : row])
+        self.done = row
+        self.outputs += found
+        return found
+
+    def say(self, verdict: Verdict, number: int = -1, **more: str) -> tuple[Effect, list[Output]]:
+        """Give a verdict on one of the alerts so far; the newest, unless said."""
+        alerts = [e for e in of_kind(self.outputs, *EPISODES) if e.phase is Phase.OPENED]
+        result = self.pipeline.parts.take_feedback(Feedback(alerts[number].fingerprint, verdict, **more))
+        assert result.changed == {"p1"}
+        self.outputs += result.outputs
+        return result.effect, result.outputs
+
+    @property
+    def suppressed(self) -> int:
+        return self.pipeline.episodes.dismissals.suppressed
+
+
+# ------------------------------------------------------------------ false alarms
+def test_the_like_of_a_false_alarm_opens_no_alert_unless_it_is_higher() -> None:
+    events = {
+        20: (4.0, 0.0),
+        50: (4.3, 0.0),  # like it
+        80: (MARGIN * 4.0 + 0.5, 0.0),  # higher by more than the margin
+        110: (-4.0, 0.0),  # to the other side
+        140: (0.0, 4.0),  # another sensor
+        170: (3.8, 0.0),
+    }
+    told = Told(rows(events, 200))
+    told.until(40)
+    assert told.say(Verdict.FALSE_ALARM) == (Effect.DISMISSED, [])
+    later = of_kind(told.until(200), *EPISODES)
+    assert [second // 30 for second in opened(later)] == [2, 3, 4]
+    assert told.suppressed == 2
+    first = of_kind(told.outputs, *EPISODES)[0]
+    assert {e.dismissed_like for e in later if e.row_ns < 100 * 10**9} == {first.fingerprint}
+    assert {e.dismissed_like for e in later if e.row_ns > 100 * 10**9} == {None}
+    message = json.loads(encode(later[0], datetime.now(UTC)).value)
+    assert message["data"]["dismissed_like"] == first.fingerprint
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CONFIRMED, Verdict.PLANNED])
+def test_another_verdict_takes_it_back(verdict: Verdict) -> None:
+    told = Told(rows({20: (4.0, 0.0), 50: (4.0, 0.0), 80: (4.0, 0.0)}, 110))
+    told.until(40)
+    told.say(Verdict.FALSE_ALARM)
+    assert told.say(Verdict.FALSE_ALARM) == (Effect.NOTED, [])  # it is known
+    assert not opened(told.until(70))
+    assert told.say(verdict) == (Effect.RESTORED, [])
+    assert len(opened(told.until(110))) == 1
+
+
+def test_a_second_false_alarm_that_differs_is_dismissed_beside_the_first() -> None:
+    events = {20: (4.0, 0.0), 50: (0.0, -4.0), 80: (0.0, -4.0), 110: (4.0, 0.0)}
+    told = Told(rows(events, 140))
+    for until in (40, 70):
+        assert len(opened(told.until(until))) == 1
+        told.say(Verdict.FALSE_ALARM)
+    assert not opened(told.until(140))
+
+
+def test_an_open_false_alarm_is_closed_with_the_reason_and_stays_so() -> None:
+    told = Told(rows({20: (4.0, 0.0)}, 90, lasts=40))
+    told.until(40)
+    effect, outputs = told.say(Verdict.FALSE_ALARM, by="kim", note="lid was open")
+    (closed,) = outputs
+    assert isinstance(closed, AlertEvent)
+    assert (effect, closed.phase, closed.row_ns) == (Effect.DISMISSED, Phase.CLOSED, 39 * 10**9)
+    assert closed.summary.endswith("(over; false alarm, by kim)")
+    message = json.loads(encode(closed, datetime.now(UTC)).value)
+    assert message["data"]["feedback"] == {"verdict": "false_alarm", "by": "kim", "note": "lid was open"}
+    assert not opened(told.until(90))
+    assert not told.pipeline.episodes.assets
+
+
+def test_what_an_alert_says_after_it_was_confirmed_names_who_said_so() -> None:
+    told = Told(rows({20: (4.0, 0.0)}, 90, lasts=40))
+    told.until(40)
+    assert told.say(Verdict.CONFIRMED, by="kim") == (Effect.NOTED, [])
+    later = of_kind(told.until(90), AlertKind.ANOMALY)
+    assert later[-1].phase is Phase.CLOSED
+    assert {None if e.feedback is None else e.feedback.by for e in later} == {"kim"}
+
+
+def test_a_verdict_on_an_unknown_episode_is_counted() -> None:
+    told = Told(rows({}, 20))
+    result = told.pipeline.parts.take_feedback(Feedback("nothing", Verdict.FALSE_ALARM))
+    assert (result.outputs, result.changed, result.effect) == ([], set(), Effect.UNKNOWN)
+    assert told.pipeline.episodes.dismissals.effects == {Effect.UNKNOWN: 1}
+
+
+def test_the_last_episodes_are_remembered_and_the_last_dismissed_ones_raise_the_bar() -> None:
+    many = REMEMBERED + 3
+    told = Told(rows({20 + 30 * i: (4.0, 0.0) for i in range(many)}, 20 + 30 * many))
+    told.until(20 + 30 * many)
+    alerts = of_kind(told.outputs, AlertKind.ANOMALY)
+    newest = [e.fingerprint for e in alerts if e.phase is Phase.OPENED]
+    known = [told.pipeline.episodes.dismissals.asset_of(one) for one in newest]
+    assert known == [None] * 3 + ["p1"] * REMEMBERED
+    told = Told(rows({20 + 30 * i: (4.0 * 1.7**i, 0.0) for i in range(MOST_DISMISSED + 2)}, 1_200))
+    for i in range(MOST_DISMISSED + 2):
+        assert len(opened(told.until(50 + 30 * i))) == 1
+        told.say(Verdict.FALSE_ALARM)
+    state = told.pipeline.episodes.dismissals.snapshot("p1")
+    assert state is not None
+    assert len(state.dismissed) == MOST_DISMISSED
+
+
+def test_a_deviation_is_held_back_to_its_side_up_to_the_margin() -> None:
+    events = {20: (3.0, 0.0), 80: (3.2, 0.0), 140: (-3.0, 0.0), 200: (5.0, 0.0), 260: (0.0, 3.0)}
+    told = Told(rows(events, 320, lasts=20), DEVIATING)
+    told.until(70)
+    assert told.say(Verdict.FALSE_ALARM)[0] is Effect.DISMISSED
+    later = told.until(320)
+    assert [second // 60 for second in opened(later)] == [2, 3, 4]
+    assert told.suppressed == 1
+
+
+def test_what_a_dismissed_anomaly_leaves_in_the_means_is_held_back_and_what_lasts_longer_is_not() -> None:
+    detector = CentreDetector(SPEC.sensors, pace=0.06, threshold=3.5)
+    readings = rows({20: (4.0, 0.0), 150: (4.0, 0.0)}, 280, lasts=12)
+    told = Told(readings, detector)
+    told.until(100)
+    assert [e.phase for e in of_kind(told.outputs, AlertKind.DEVIATION)] == []
+    told.say(Verdict.FALSE_ALARM)
+    assert not opened(told.until(280))
+    longer = numbered([*readings[:150], *rows({150: (4.0, 0.0)}, 280, lasts=100)[150:]])
+    told = Told(longer, detector)
+    told.until(100)
+    told.say(Verdict.FALSE_ALARM)
+    alerts = of_kind(told.until(280), *EPISODES)
+    assert [e.kind for e in alerts if e.phase is Phase.OPENED] == [AlertKind.DEVIATION]
+
+
+# ------------------------------------------------------------------ planned changes
+def lasting(size: float, begin: int, until: int) -> list[Reading]:
+    return rows({begin: (size, 0.0)}, until, lasts=until)
+
+
+@pytest.mark.parametrize("detector", [CENTRE, DEVIATING])
+def test_a_planned_change_is_normal_from_the_next_row_on_until_that_is_taken_back(
+    detector: CentreDetector,
+) -> None:
+    told = Told(lasting(4.0, 20, 120), detector)
+    assert len(opened(told.until(40))) == 1
+    assert told.say(Verdict.PLANNED, by="kim") == (Effect.ACCEPTING, [])
+    (closed,) = of_kind(told.until(70), *EPISODES)
+    assert (closed.phase, closed.row_ns // 10**9) == (Phase.CLOSED, 40)
+    assert closed.feedback == Feedback(closed.fingerprint, Verdict.PLANNED, "kim")
+    assert not opened(told.until(90))
+    assert told.say(Verdict.CONFIRMED)[0] is Effect.RESTORED
+    assert len(opened(told.until(120))) == 1  # it is judged as a new one
+
+
+def test_a_planned_change_that_is_taken_back_before_the_next_row_stays_open() -> None:
+    told = Told(lasting(4.0, 20, 60))
+    told.until(40)
+    told.say(Verdict.PLANNED)
+    told.say(Verdict.CONFIRMED)
+    assert all(e.phase is Phase.UPDATED for e in of_kind(told.until(60), AlertKind.ANOMALY))
+
+
+def test_a_planned_silence_is_closed_at_once() -> None:
+    readings = [r for r in rows({}, 60) if r.time_ns < 20 * 10**9 or r.time_ns > 50 * 10**9]
+    readings += [wide(s, 0.1, 0.1 * (s % 3), asset="p2") for s in range(60)]
+    told = Told(numbered(sorted(readings, key=lambda one: one.time_ns)))
+    told.until(70)
+    assert [e.kind for e in of_kind(told.outputs, *EPISODES)] == [AlertKind.ASSET_SILENT]
+    effect, (closed,) = told.say(Verdict.PLANNED)
+    assert isinstance(closed, AlertEvent)
+    assert (effect, closed.phase) == (Effect.CLOSED, Phase.CLOSED)
+    assert not of_kind(told.until(len(told.readings)), *EPISODES)
+
+
+# ------------------------------------------------------------------ chunks, polls and restarts
+class VerdictLog(Log):
+    """A log with verdicts between its polls."""
+
+    def feed(self, event: Any) -> Iterator[Step]:
+        if not isinstance(event, Feedback):
+            yield from super().feed(event)
+            return
+        result = self.pipeline.parts.take_feedback(event)
+        self.pipeline.parts.ledger.mark(result.changed)
+        yield Step(outputs=result.outputs)
+
+
+SLOW = replace(CENTRE, memory=0.0005)
+HISTORY = rows(
+    {20: (4.0, 0.0), 50: (4.2, 0.0), 80: (0.0, -4.0), 110: (4.0, 0.0), 140: (0.0, -4.2), 170: (9.0, 0.0)}, 260
+)
+
+
+def fingerprints(detector: Detector) -> list[str]:
+    told = Told(HISTORY, detector)
+    told.until(len(HISTORY))
+    return [e.fingerprint for e in of_kind(told.outputs, *EPISODES) if e.phase is Phase.OPENED]
+
+
+def events_of(detector: Detector, size: int, cut: int) -> list[Any]:
+    """The history in polls of ``size``, with verdicts at the same rows whatever that is."""
+    first, _, third, *_ = fingerprints(detector)
+    said = {
+        40: Feedback(first, Verdict.FALSE_ALARM, "kim"),
+        100: Feedback(third, Verdict.FALSE_ALARM),
+        cut: Feedback(first, Verdict.CONFIRMED),
+    }
+    found: list[Any] = []
+    for begin, end in zip([0, *sorted(said)], [*sorted(said), len(HISTORY)], strict=True):
+        part = HISTORY[begin:end]
+        found += polls(part, [(size, 0)] * (len(part) // size))[: -(-len(part) // size)]
+        found += [said[end]] if end in said else []
+    return found
+
+
+@pytest.mark.parametrize("detector", [SLOW, replace(DEVIATING, pace=0.9)])
+def test_polls_and_restarts_never_show(detector: CentreDetector) -> None:
+    def one(**more: Any) -> Pipeline:
+        return make(**more)
+
+    whole = VerdictLog(one, events_of(detector, 1_000, 130), detector)
+    whole.run(len(whole.events))
+    assert whole.pipeline.episodes.dismissals.suppressed
+    for size in (1, 7):
+        other = VerdictLog(one, events_of(detector, size, 130), detector)
+        other.run(len(other.events))
+        assert plain(other.published) == plain(whole.published)
+    crashing = VerdictLog(one, events_of(detector, 3, 130), detector)
+    for until in range(1, len(crashing.events) + 1):
+        crashing.run(until)
+        crashing.restart()
+    assert plain(crashing.published) == plain(whole.published)
+
+
+def test_a_planned_change_outlives_a_restart() -> None:
+    readings = lasting(4.0, 20, 80)
+    told = Told(readings)
+    told.until(40)
+    (alert,) = [e for e in of_kind(told.outputs, *EPISODES) if e.phase is Phase.OPENED]
+    events = [
+        *polls(readings[:40], [(40, 0)])[:1],
+        Feedback(alert.fingerprint, Verdict.PLANNED),
+        *polls(readings[40:], [(5, 0)] * 8)[:8],
+    ]
+    whole, crashing = VerdictLog(make, events, CENTRE), VerdictLog(make, events, CENTRE)
+    whole.run(len(events))
+    for until in range(1, len(events) + 1):
+        crashing.run(until)
+        crashing.restart()
+    assert plain(crashing.published) == plain(whole.published)
+    assert [e.phase for e in of_kind(whole.published, AlertKind.ANOMALY)][-1] is Phase.CLOSED
+
+
+def test_a_run_that_was_held_back_before_another_model_took_over_is_remembered() -> None:
+    events = events_of(SLOW, 10, 200)
+    models: list[Any] = [replace(SLOW, version="centre-2")]
+    at = next(
+        i
+        for i, e in enumerate(events)
+        if isinstance(e, PolledRecords) and e.items and e.items[0].offset >= 60
+    )
+    events = [*events[:at], *models, *events[at:]]
+    whole, crashing = VerdictLog(make, events, SLOW), VerdictLog(make, events, SLOW)
+    whole.run(len(events))
+    for until in range(1, len(events) + 1):
+        crashing.run(until)
+        crashing.restart()
+    assert plain(crashing.published) == plain(whole.published)
+    mine, its = (one.pipeline.episodes.dismissals.snapshot("p1") for one in (whole, crashing))
+    assert mine == its
