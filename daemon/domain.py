@@ -456,12 +456,8 @@ class AlertEvent:
         None  # fingerprint of a false alarm with its sensors, which was lower or elsewhere
     )
     maintenance: str | None = None  # the name of the planned stop that suppressed it
-    began: Sequence[
-        AlertKind
-    ] = ()  # of parts that open with this message, where none of the kind was open in it
-    ended_ns: int | None = (
-        None  # when it closes: the newest row at which something of it was beyond its limits
-    )
+    began: Sequence[AlertKind] = ()  # kinds of which a part opens with it, where none was open in it
+    ended_ns: int | None = None  # when it closes: the newest row with something beyond its limits
     continued_by: str | None = None
     """When it closes because another alert has its sensors from now on: the fingerprint of that one."""
 

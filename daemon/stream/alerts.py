@@ -46,6 +46,7 @@ from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import extended
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.dismissal import Dismissals, Taken
+from daemon.stream.episode_state import AlarmState
 from daemon.stream.incident import (
     ANOMALY,
     JOINING,
@@ -61,7 +62,6 @@ from daemon.stream.maintenance import Maintenance
 from daemon.stream.open_episodes import OpenEpisodes
 from daemon.stream.planned_stops import PlannedStops
 from daemon.stream.severity import SeverityRule
-from daemon.stream.snapshot import AlarmState
 
 
 class Episodes(OpenEpisodes):

@@ -45,9 +45,10 @@ from daemon.domain import (
 )
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
+from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.heights import Heights
 from daemon.stream.identity import digest
-from daemon.stream.snapshot import AlarmState, IncidentState, pack_floats, unpack_floats
+from daemon.stream.snapshot import pack_floats, unpack_floats
 
 JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
 """The kinds of parts that can be of one incident."""

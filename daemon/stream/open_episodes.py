@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from daemon.alarm import State
 from daemon.domain import AlertKind, StreamSpec
+from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.incident import AssetEpisodes, Incident, Part
-from daemon.stream.snapshot import AlarmState, IncidentState
 
 
 class OpenEpisodes:

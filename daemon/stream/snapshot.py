@@ -42,16 +42,15 @@ from numpy.typing import NDArray
 
 from daemon.detector import Scaling
 from daemon.domain import (
-    AlertKind,
     Disposition,
     Floats,
     Ints,
-    Severity,
     StateRecord,
     StreamSpec,
 )
 from daemon.mapping import PLAIN
 from daemon.stream.course_state import MemoryState
+from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.identity import digest
 
 SCHEMA = 11
@@ -75,32 +74,6 @@ class RowState(msgspec.Struct, frozen=True, array_like=True):
     times: bytes
 
 
-class IncidentState(msgspec.Struct, frozen=True, array_like=True):
-    """An open incident (``incident.Incident``)."""
-
-    kind: AlertKind
-    sensor: str | None
-    fingerprint: str
-    opened_ns: int
-    onset_ns: int
-    severity: Severity
-    next_update_row: int
-    updates_row: int
-    parts: list[tuple[AlertKind, str | None, bool, int]]
-    kinds: list[AlertKind]
-    sensors: list[str]
-    leading: list[str]
-    first: str
-    told_row: int
-    bad_row: int
-    peak: tuple[int, str, float, float] | None
-    peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
-    steady_row: int
-    learned: bool
-    per_day: float | None
-    muted: bool
-
-
 class GridState(msgspec.Struct, frozen=True, array_like=True):
     """An asset's rows between its newest reading and its windows (``asset_grid.AssetGrid``)."""
 
@@ -116,19 +89,6 @@ class GridState(msgspec.Struct, frozen=True, array_like=True):
     rows: list[RowState]
     recent: list[RowState]  # of a long stream
     value_hashes: bytes  # (K,) of a wide one, of the last K released rows, oldest first
-
-
-class AlarmState(msgspec.Struct, frozen=True, array_like=True):
-    """The open episodes of an asset and the state of its alarm (``alerts.AssetEpisodes``)."""
-
-    state: int
-    recent: int
-    resting: int
-    above_since: int
-    peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
-    deviation: bytes | None  # ``deviation.Deviation``, (13, C)
-    open: list[IncidentState]
-    heights: list[tuple[str, int, int, int, list[float]]]  # ``heights.Heights``, by sensor
 
 
 class ModelChangeState(msgspec.Struct, frozen=True, array_like=True):

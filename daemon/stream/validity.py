@@ -34,18 +34,17 @@ from daemon.stream.course_state import MemoryState
 from daemon.stream.decode.births import ENDED, LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
+from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
 from daemon.stream.heights import QUARTERS
 from daemon.stream.maintenance import MOST_ORDERS
 from daemon.stream.snapshot import (
-    AlarmState,
     AssetState,
     BirthState,
     ClockState,
     FleetState,
     GridState,
-    IncidentState,
     ModelChangeState,
     PartitionState,
     RowState,

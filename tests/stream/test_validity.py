@@ -24,7 +24,7 @@ from daemon.domain import (
     Reading,
     StateRecord,
 )
-from daemon.stream import snapshot
+from daemon.stream import episode_state, snapshot
 from daemon.stream.course_state import CourseState
 from daemon.stream.deviation import Deviation
 from daemon.stream.pipeline import Pipeline
@@ -151,8 +151,8 @@ def deviating(**numbers: float) -> bytes:
 
 ASSET = list(snapshot.AssetState.__struct_fields__)
 GRID = list(snapshot.GridState.__struct_fields__)
-ALARM = list(snapshot.AlarmState.__struct_fields__)
-OPEN = list(snapshot.IncidentState.__struct_fields__)
+ALARM = list(episode_state.AlarmState.__struct_fields__)
+OPEN = list(episode_state.IncidentState.__struct_fields__)
 
 
 def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
