@@ -52,8 +52,8 @@ class Models(Protocol):
         """Keep a bundle and put it in force."""
         ...
 
-    async def poll(self) -> Sequence[tuple[str, bytes]]:
-        """Stream and bundle of each promotion by others since the last call."""
+    async def poll(self) -> Sequence[tuple[str, bytes, str]]:
+        """Stream, bundle and reason of each promotion by others since the last call."""
         ...
 
     async def before(self, stream: str) -> bytes | None:
@@ -309,12 +309,13 @@ class ModelLifecycle:
         except DaemonError as error:  # the source detects an unreachable broker by itself
             self._reporter.registry_unread(str(error))
             return
-        for name, bundle in promotions:
+        for name, bundle, why in promotions:
             stream = next((s for s in self._streams if s.spec.name == name), None)
             if stream is None or bundle == stream.bundle:
                 continue
             try:
-                await self._use(stream, bundle, Promotion.PROMOTED, "promoted in the registry")
+                reason = "promoted in the registry" + (f": {why}" if why else "")
+                await self._use(stream, bundle, Promotion.PROMOTED, reason)
             except BundleError as error:
                 self._reporter.bundle_refused(name, "registry", str(error))
 

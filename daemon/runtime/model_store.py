@@ -87,11 +87,14 @@ class ModelStore:
                 raise
             log.warning("model_directory_unwritable", stream=stream, reason=str(error))
 
-    async def poll(self) -> Sequence[tuple[str, bytes]]:
+    async def poll(self) -> Sequence[tuple[str, bytes, str]]:
         """See ``lifecycle.Models``."""
         if self.topic is None:
             return []
-        return [(promotion.stream, promotion.data) for promotion in await self.topic.poll()]
+        return [
+            (one.stream, one.data, one.reason + (f", by {one.by}" if one.by else ""))
+            for one in await self.topic.poll()
+        ]
 
     def _bundle(self, stream: str, version: str) -> bytes:
         """A bundle of the directory, checked against its version."""

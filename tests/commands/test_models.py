@@ -75,7 +75,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
         facts={**first.facts, "trigger": "schedule", "parent": first.version, "decision": passed.facts()},
     )
     rules = (Rule("finite", 0, 0, passed=True), Rule("anchor_distance", 4.2, 3.0, passed=False))
-    refused = Decision(False, "Flow has moved 4.2 standard deviations", rules, {"recall_all": 0.5})
+    refused = Decision(False, "Flow has moved 4.2 standard deviations", rules, figures)
     facts = {**second.facts, "trigger": "drift", "parent": second.version, "decision": refused.facts()}
     return [first, second, replace(second, facts=facts)]
 
@@ -174,6 +174,17 @@ async def test_the_promoted_version_is_not_retired(kept: ModelsOptions, line: li
     done = await retire_model(kept, line[0].version)
     assert done.notes == [f"{line[0].version} was promoted before: a rollback goes past it"]
     assert [one["version"] for one in await list_models(kept)] == [line[1].version, line[2].version]
+
+
+async def test_a_folder_that_holds_no_model_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "holidays").mkdir(parents=True)
+    anywhere = ModelsOptions(directory=tmp_path)
+    assert await list_models(anywhere) == []
+    with pytest.raises(UsageError, match="has no version 'holidays'; it has none"):
+        await retire_model(anywhere, "holidays")
+    with pytest.raises(UsageError, match="has no model yet"):
+        await roll_back(anywhere, "", "")
+    assert (tmp_path / "photos" / "holidays").is_dir()
 
 
 async def test_what_is_meant_must_be_clear(kept: ModelsOptions, line: list[Bundle]) -> None:

@@ -104,7 +104,7 @@ class FailingRegistry:
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
         raise BrokerError("a message of 9 bytes is too large for topic 'anomalyd.models'")
 
-    async def poll(self) -> Sequence[tuple[str, bytes]]:
+    async def poll(self) -> Sequence[tuple[str, bytes, str]]:
         self.polled += 1
         raise BrokerError("topic 'anomalyd.models' could not be read: request timed out")
 
@@ -116,7 +116,7 @@ class Registry:
     pointers: dict[str, bytes] = field(default_factory=dict)
     earlier: dict[str, bytes] = field(default_factory=dict)
     withdrawn: list[tuple[str, str, str]] = field(default_factory=list)
-    news: list[tuple[str, bytes]] = field(default_factory=list)
+    news: list[tuple[str, bytes, str]] = field(default_factory=list)
     fails: int = 0
 
     async def promoted(self, stream: str) -> bytes | None:
@@ -128,7 +128,7 @@ class Registry:
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
         self.pointers[stream] = bundle
 
-    async def poll(self) -> Sequence[tuple[str, bytes]]:
+    async def poll(self) -> Sequence[tuple[str, bytes, str]]:
         news, self.news = self.news, []
         return news
 

@@ -186,12 +186,24 @@ async def test_a_model_that_is_given_up_is_withdrawn() -> None:
     assert reason.startswith("it failed on")
 
 
+async def test_a_promotion_by_hand_is_reported_with_its_reason() -> None:
+    run, bundle = StreamRun(StreamPlan(SPEC, retrain_every=None)), trained_bundle()
+    registry = Registry(
+        news=[("pumps", bundle.to_bytes(), "rolled back from v2: it alarms all night, by kim")]
+    )
+    loop, _, status = loop_over(Script([PolledRecords(PUMPS_0, steady(30))]), run, registry)
+    await loop.run()
+    (change,) = status.streams["pumps"].models
+    assert change.version == bundle.version
+    assert change.reason == "promoted in the registry: rolled back from v2: it alarms all night, by kim"
+
+
 async def test_a_version_that_was_given_up_is_refused_from_registry_and_training() -> None:
     run = StreamRun(StreamPlan(SPEC, retrain_every=None))
     bundle = trained_bundle()
     run.fallback.give_up(bundle.version)
     registry = Registry(pointers={"pumps": bundle.to_bytes()})
-    registry.news = [("pumps", bundle.to_bytes())]
+    registry.news = [("pumps", bundle.to_bytes(), "by hand")]
     loop, metrics, status = loop_over(Script([PolledRecords(PUMPS_0, steady(30))]), run, registry)
     with capture_logs() as logs:
         await loop.run()
@@ -260,7 +272,7 @@ class Keeping(Registry):
         self.may_return = asyncio.Event()
 
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
-        self.news.append((stream, bundle))
+        self.news.append((stream, bundle, reason))
         await self.may_return.wait()
         await super().promote(stream, bundle, version, reason)
 

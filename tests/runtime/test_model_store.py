@@ -136,7 +136,7 @@ class Topic:
         if len(self.promotions) < -at:
             return None
         version = self.promotions[at]
-        return Promotion(stream, version, "", self.held[version])
+        return Promotion(stream, version, "rolled back", self.held[version], "kim")
 
     async def publish(self, stream: str, version: str, data: bytes, trained_ns: int = 0) -> None:
         self.held[version] = data
@@ -174,7 +174,7 @@ async def test_the_topic_decides_and_the_directory_has_copies(tmp_path: Path) ->
     assert topic.retired == [7, 7]
     assert await in_force(store) == [b.version, a.version]
     assert await in_force(ModelStore(tmp_path)) == [b.version, a.version]
-    assert await store.poll() == [("pumps", b.to_bytes())]
+    assert await store.poll() == [("pumps", b.to_bytes(), "rolled back, by kim")]
     await ModelStore(tmp_path).promote("pumps", c.to_bytes(), c.version, "by hand")
     assert await in_force(store) == [b.version, a.version]
 

@@ -40,6 +40,7 @@ class Promotion:
     version: str
     reason: str
     data: bytes
+    by: str = ""
 
 
 def models_topic(prefix: str) -> TopicSpec:
@@ -285,7 +286,7 @@ class KafkaModels:
             raise BundleError(
                 f"the promoted version {pointer.version!r} of stream {stream!r} is damaged: {error}"
             ) from error
-        return Promotion(stream, pointer.version, pointer.reason, data)
+        return Promotion(stream, pointer.version, pointer.reason, data, pointer.by)
 
     async def _bundle(self, stream: str, version: str) -> bytes:
         """A bundle as the topic has it now."""

@@ -17,7 +17,7 @@ from daemon.commands.inputs import chosen_stream
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings, load
 from daemon.errors import BundleError, UsageError
-from daemon.model.bundle import Bundle
+from daemon.model.bundle import MANIFEST, Bundle
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
 
@@ -65,16 +65,25 @@ class Registry(Protocol):
 class DirectoryModels:
     """A directory of models as a ``Registry``.
 
+    A folder without a manifest is no version: the directory that somebody names may be any other.
+
     Args:
         directory: see ``ModelDirectory``.
     """
 
     def __init__(self, directory: Path) -> None:
         self._models = ModelDirectory(directory)
-        self.streams = self._models.streams
-        self.known = self._models.versions
         self.pointer = self._models.promoted
         self.trained_ns = self._models.trained_ns
+
+    def streams(self) -> list[str]:
+        """See ``Registry``."""
+        return [stream for stream in self._models.streams() if self.known(stream)]
+
+    def known(self, stream: str) -> list[str]:
+        """See ``Registry``."""
+        versions = self._models.versions(stream)
+        return [v for v in versions if (self._models.folder(stream, v) / MANIFEST).is_file()]
 
     async def refresh(self) -> None:
         """Nothing to do: the directory is read when it is asked."""
