@@ -22,6 +22,7 @@ from daemon.domain import (
     Phase,
     ScoredRow,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.assets import AssetTable
 from daemon.stream.thresholds import LOWEST, STEP, Thresholds
 from tests.naive import online_thresholds
@@ -94,7 +95,11 @@ def scored(drawn: Sequence[float], policy: AlarmPolicy, cuts: list[tuple[int, in
     spec = replace(SPEC, window=1)
     detector = replace(CENTRE, window=1, hysteresis=0.8)
     pipeline = make(
-        spec, detector, policy, online=BUDGET, maintenance=[(20 * SECOND_NS, 30 * SECOND_NS, frozenset())]
+        spec,
+        detector,
+        policy,
+        online=BUDGET,
+        maintenance=[MaintenanceWindow("m", 20 * SECOND_NS, 30 * SECOND_NS)],
     )
     readings = numbered(
         reading
