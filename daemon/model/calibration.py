@@ -6,7 +6,8 @@ p against held-out normal data (``tails``). The score is the root mean square of
 length counted once. A part without evidence is left out.
 
 **Threshold.** The lowest T whose replay through the alarm machine opens at most the episodes that the budget allows
-for the held-out rows (``thresholds``, which also finds it again for another budget). An unlabelled incident in the
+for the held-out rows, and by so much more that as long a time to come is expected to open no more, either (``thresholds``,
+which also finds it again for another budget). An unlabelled incident in the
 training data then costs one episode instead of determining the tail. An episode closes at the smaller of ``hysteresis``
 T and the score that 99 % of the held-out rows do not exceed, in the replay as on the stream. A part of the budget is kept
 for the jumps of single sensors, which open an episode beside the score (``jumps``). A budget that all assets of a

@@ -177,12 +177,19 @@ def test_a_budget_that_assets_share_is_one_threshold_for_all_of_them() -> None:
     assert less.threshold > each.threshold
 
 
-def test_less_than_an_episode_is_allowed_beyond_the_largest_of_calibration() -> None:
-    """Exponential strengths, as -log p are: such a level is reached as often as allowed, on average."""
+@pytest.mark.parametrize("allowed", [0.2, 0.9, 1.0, 1.6, 4.5])
+def test_as_long_a_time_as_calibration_s_reaches_a_level_as_often_as_allowed(allowed: float) -> None:
+    """Exponential strengths, as -log p are, of which none is part of the episode of another one."""
     rng = np.random.default_rng(3)
-    seen = rng.exponential(size=(2_000, 500))
-    level = seen.max(1) + beyond_nats(0.2)
-    reached = (rng.exponential(size=(2_000, 500)) > level[:, None]).sum(1)
-    assert reached.mean() == pytest.approx(0.2, abs=0.06)
-    assert beyond_nats(1.0) == beyond_nats(7.0) == 0.0
-    assert np.isfinite(beyond_nats(0.0))
+    seen, policy = rng.exponential(size=(1_000, 200)), AlarmPolicy(hysteresis=1.0)
+    levels = [
+        lowest_threshold([one], allowed, policy, np.inf) for one in np.insert(seen, slice(None), 0.0, axis=1)
+    ]
+    reached = rng.exponential(size=(1_000, 200)) > np.array(levels)[:, None] + beyond_nats(allowed)
+    assert reached.sum(1).mean() == pytest.approx(allowed, rel=0.25)
+
+
+def test_the_margin_is_small_where_much_is_allowed_and_bounded_where_nothing_is() -> None:
+    assert 0.0 < beyond_nats(40.0) < 0.03
+    assert beyond_nats(0.0) == beyond_nats(0.01)
+    assert beyond_nats(0.0, 0.1) == beyond_nats(0.1) < beyond_nats(0.0)
