@@ -39,7 +39,7 @@ def value_hashes(values: Floats) -> ValueHashes:
     weights = (2 * np.arange(1, values.shape[1] + 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(
         0x94D049BB133111EB
     )
-    return np.asarray((bits * weights).sum(1, dtype=np.uint64) | np.uint64(1))
+    return np.asarray(bits @ weights | np.uint64(1))
 
 
 def is_part(spec: StreamSpec, reading: Reading, first: Sequence[float] | None) -> bool:

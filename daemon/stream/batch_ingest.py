@@ -144,10 +144,10 @@ class BatchIngest:
         times, offsets, stamps = batch.times[part], batch.offsets[part], batch.stamps[part]
         rows = times // self._spec.period_ns
         groups = by_slot(slots)
-        first = np.flatnonzero(groups.occurrence == 0)
+        occurrence = groups.occurrence
         counts = clock.count + 1 + np.arange(len(slots))
-        self._ledger.note(slots, offsets, counts, first)
-        plain = grid.is_next_row(slots, groups.occurrence, rows, times, batch.conditions[part])
+        self._ledger.note(slots, offsets, counts, np.flatnonzero(occurrence == 0))
+        plain = grid.is_next_row(slots, occurrence, rows, times, batch.conditions[part])
         plain &= ~self._guard.doubtful[slots]
         newer = plain | self._are_newer(slots, rows, times, ~plain)
         together, taken = np.flatnonzero(newer), slice(None) if newer.all() else newer

@@ -121,16 +121,15 @@ class TrendMonitor:
         """
         present, C = np.abs(values) < LARGEST, values.shape[1]
         # The cells of the states, as one row of numbers, that the values belong to.
-        cells = (slots * self._states.shape[1])[:, None] + np.arange(1, 1 + C)
         states = self._states.reshape(-1)  # a view
+        cells = ((slots * self._states.shape[1])[:, None] + np.arange(1, 1 + C)).reshape(-1)
         if present.all():
             begins = groups.begins_at
             self._states[slots[groups.order[begins]], 1 + C :] += np.diff(begins, append=len(slots))[:, None]
-            cells, values = cells.reshape(-1), values.reshape(-1)
         else:
-            cells, values = cells[present], values[present]
-            np.add.at(states, cells + C, 1.0)
-        np.add.at(states, cells, values)  # one by one, in this order
+            values = np.where(present, values, 0.0)
+            np.add.at(states, cells + C, present.reshape(-1).astype(np.float64))
+        np.add.at(states, cells, values.reshape(-1))  # one by one, in this order
 
     def _trending(self, chunk: WindowedRows) -> Mask:
         """(R, C) the cells of sensors with a trend, as it was before these rows."""

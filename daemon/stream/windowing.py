@@ -47,8 +47,9 @@ Rows = NDArray[Any]
 """Rows or windows in a model's units, in the number type that these are stored in."""
 SLOTS_AT_ONCE = 4096
 """Slots whose rows are converted together: it takes several times the memory of the rows."""
-SPARE_ROWS, MOST_SPARE = 8192, 512
-"""Spare rows that all assets have together, if they are few, and that one asset has, at most."""
+SPARE_ROWS, MOST_SPARE = 16_384, 512
+"""Spare rows that all assets have together, if they are few, and that one asset has, at most. As many as a chunk has
+rows: a fleet that reports in turn takes one pass or two."""
 NO_RECORD = np.iinfo(np.int64).max
 """The offset of a row without a record."""
 

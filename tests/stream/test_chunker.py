@@ -60,6 +60,17 @@ def test_chunk_bounds_never_show(chunk: int, monkeypatch: pytest.MonkeyPatch) ->
     assert [o for o in outputs if "ScoredRow" in o] == [o for o in reference if "ScoredRow" in o]
 
 
+@pytest.mark.parametrize(("hop", "rows"), [(1, 16), (2, 32), (4, 40)])
+def test_a_chunk_has_as_many_rows_as_there_may_be_windows_of(
+    hop: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunker, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(chunker, "MOST_ROWS", 40)
+    monkeypatch.setattr(chunker, "MOST_WINDOWS", 16)
+    made = steps(make(replace(SPEC, hop=hop)), numbered(steady(200)), ended=True)
+    assert max(len(step.block.rows) for step in made if step.block is not None) == rows
+
+
 def test_a_chunk_ends_exactly_where_a_model_is_to_be_trained() -> None:
     pipeline = make(detector=None)
     pipeline.training_cut = 7
