@@ -182,6 +182,8 @@ async def test_a_folder_that_holds_no_model_is_left_alone(tmp_path: Path) -> Non
     assert await list_models(anywhere) == []
     with pytest.raises(UsageError, match="has no version 'holidays'; it has none"):
         await retire_model(anywhere, "holidays")
+    with pytest.raises(BundleError, match="nowhere: no directory of models: No such file or directory"):
+        await list_models(ModelsOptions(directory=tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="has no model yet"):
         await roll_back(anywhere, "", "")
     assert (tmp_path / "photos" / "holidays").is_dir()

@@ -14,7 +14,7 @@ from daemon.commands.derive import plan_for_file
 from daemon.commands.file_history import history_of
 from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.models.described import described
-from daemon.commands.models.registries import ModelsOptions, Opened, opened
+from daemon.commands.models.registries import DEFAULT, ModelsOptions, Opened, opened
 from daemon.commands.wiring import kafka_settings
 from daemon.domain import Progress, Segment, finite_or_none
 from daemon.errors import BundleError, DaemonError, UsageError
@@ -111,13 +111,9 @@ async def _rows(
 ) -> Rows | None:
     """The rows to compare on; None if there are none, then ``notes`` say why."""
     if file is not None:
-        configured = models.plan(stream)
-        options = FileOptions(
-            config=None if configured is None else models.options.config or Path("config.yaml"),
-            stream_name=stream,
-        )
-        if configured is None:
-            options = FileOptions()
+        options = FileOptions()
+        if models.plan(stream) is not None:
+            options = FileOptions(config=models.options.config or DEFAULT, stream_name=stream)
         plan, more = plan_for_file(options, file, bundle)
         notes += more
         return Rows(await history_of(file, plan, ()), plan, file.name)

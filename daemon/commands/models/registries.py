@@ -21,6 +21,7 @@ from daemon.model.bundle import MANIFEST, Bundle
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
 
+DEFAULT = Path("config.yaml")
 SHOWN = 12
 """Names that an error lists, at most."""
 
@@ -240,7 +241,11 @@ async def opened(options: ModelsOptions) -> AsyncIterator[Opened]:
         settings = None if options.config is None else load(options.config, ())
         yield Opened(DirectoryModels(options.directory), str(options.directory), options, settings)
         return
-    settings = load(options.config or Path("config.yaml"), ())
+    if options.config is None and not DEFAULT.exists():
+        raise UsageError(
+            f"{DEFAULT}: no such file: -c names a configuration, or --directory a directory of models"
+        )
+    settings = load(options.config or DEFAULT, ())
     prefix = settings.outputs.prefix
     # A command looks at many versions once: all are held, rather than read from the topic one by one.
     models = KafkaModels(kafka_settings(settings), prefix, arriving=MOST_VERSIONS)
