@@ -447,6 +447,9 @@ class AlertEvent:
     ended_ns: int | None = (
         None  # when it closes: the newest row at which something of it was beyond its limits
     )
+    absorbed: bool = (
+        False  # when it closes though its sensors are as far off as before, because that is usual by now
+    )
     continued_by: str | None = None
     """When it closes because another alert has its sensors from now on: the fingerprint of that one."""
 

@@ -105,6 +105,7 @@ class Incident:
     learned: bool = False  # whether its rows may be learned
     per_day: float | None = None  # of its slow trend
     accepted: bool = False  # whether it is over because it is normal from now on
+    absorbed: bool = False  # see ``AlertEvent``
     began: list[AlertKind] = field(
         default_factory=list
     )  # see ``AlertEvent``: since the last message, of this row

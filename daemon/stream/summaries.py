@@ -148,6 +148,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             return f"{text}, which is normal from now on"
     if event.continued_by is not None:
         return f"{text}; another alert goes on, as it has become far more"
+    if event.absorbed:
+        return f"{text}; it is still so, and counts as usual by now"
     return f"{text} (over)" if event.phase is Phase.CLOSED else text
 
 
