@@ -452,12 +452,11 @@ class AlertEvent:
     peak: Peak | None = None
     regime: Regime | None = None
     feedback: Feedback | None = None  # the last verdict on it, if it was open then
-    dismissed_like: str | None = (
-        None  # fingerprint of a false alarm with its sensors, which was lower or elsewhere
-    )
+    dismissed_like: str | None = None  # a false alarm (fingerprint) with its sensors, lower or elsewhere
     maintenance: str | None = None  # the name of the planned stop that suppressed it
     began: Sequence[AlertKind] = ()  # kinds of which a part opens with it, where none was open in it
     ended_ns: int | None = None  # when it closes: the newest row with something beyond its limits
+    absorbed: bool = False  # when it closes as usual by now, though its sensors are as far off as before
     continued_by: str | None = None
     """When it closes because another alert has its sensors from now on: the fingerprint of that one."""
 

@@ -182,6 +182,7 @@ class AlertWriter:
             if incident.regime
             else None,
             per_day=incident.per_day,
+            absorbed=incident.absorbed and phase is Phase.CLOSED,
             began=began,
             ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
             feedback=feedback,

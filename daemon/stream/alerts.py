@@ -30,6 +30,7 @@ import numpy as np
 
 from daemon.alarm import State
 from daemon.control import Feedback
+from daemon.detector import REACH
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
@@ -245,6 +246,9 @@ class Episodes(OpenEpisodes):
         known.last(self.spec, row.row, row.opening)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
         accepted: Mask | None = None
+        still_off = deviation.still_off & (
+            patience >= REACH * self.spec.window
+        )  # else its level tells too late
         for incident in list(known.incidents):
             mine = [
                 c
@@ -261,8 +265,14 @@ class Episodes(OpenEpisodes):
                 continue
             largest = float(np.nanmax(row.opening[mine], initial=0.0))
             incident.reached(row.row * self.spec.period_ns, "sustained", largest, 1.0)
-            over = [self._incidents.deviation_of(c) for c in mine if calm[c] >= patience]
-            if row.beyond[mine].any():
+            lasting = self._regime_rows if not incident.regime else patience
+            over = [
+                self._incidents.deviation_of(c)
+                for c in mine
+                if calm[c] >= (lasting if still_off[c] else patience)
+            ]
+            incident.absorbed = len(over) == len(incident.parts) and bool(still_off[mine].all())
+            if row.beyond[mine].any() or still_off[mine].any():
                 incident.bad_row = row.row
             due = bool(mine) and incident.update_due(row.row)
             due &= incident.told_row < row.row  # else its score has said so

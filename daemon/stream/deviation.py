@@ -26,6 +26,7 @@ from daemon.stream.attribution import LEADS
 NEVER = -1.0
 STEADY = 0.25
 """A sensor is steady as long as it has not moved by more than this share of how far off it was."""
+AS_FAR = 0.5
 BOTH_WAYS = 0.5
 """A mean of differences of less than this share of their mean size has no direction."""
 
@@ -64,7 +65,7 @@ class Deviation:
     peak: Floats  # greatest share of the opening limit in that run
     blamed: Floats  # newest row of a firing anomaly that was blamed on the sensor; ``NEVER``: of none
     named: Floats  # 1: part of an open incident
-    level: Floats  # exponential mean of observed less expected, as far back as sustained evidence reaches
+    level: Floats  # exponential mean of observed less expected, as far back as sustained evidence reaches, of all rows
     anchor: Floats  # where that was when it began to be steady
     steady: Floats  # row of that, later by the rows in which nothing was seen; ``NEVER``: not beyond
     seen: Floats  # newest row with a value; ``NEVER``: none
@@ -92,7 +93,7 @@ class Deviation:
         unseen = np.where(row.present & (self.seen >= 0), np.maximum(row.row - self.seen - hop, 0.0), 0.0)
         peak = np.fmax(self.peak, row.opening)
         weight = np.fmax(2.0 / (REACH * window + 1.0), 1.0 / (self.rows + 1.0))
-        apart = np.where(valued, row.observed - row.expected, self.level)
+        apart = np.where(kept & row.present, row.observed - row.expected, self.level)
         level = self.level + weight * (apart - self.level)
         moved = (self.steady < 0) | (np.abs(level - self.anchor) > STEADY * np.abs(self.anchor))
         moved |= unseen >= window
@@ -122,9 +123,10 @@ class Deviation:
     def steady_since(self, row: SustainedRow, which: Sequence[int]) -> int | None:
         """Since when those of some sensors that are farthest beyond are steady; None: that cannot be said.
 
-        None of them is beyond, or the row has no value of one. One that is off to both sides is not steady.
+        None of them is beyond or still off, or the row has no value of one. One that is off to both sides is not steady.
         """
-        beyond = [c for c in which if row.closing[c] > 1.0]
+        still_off = self.still_off
+        beyond = [c for c in which if row.closing[c] > 1.0 or still_off[c]]
         if not beyond:
             return None
         leading = [c for c in beyond if row.closing[c] >= LEADS * row.closing[beyond].max()]
@@ -133,6 +135,16 @@ class Deviation:
         if any(abs(self.observed[c] - self.expected[c]) < BOTH_WAYS * self.apart[c] for c in leading):
             return row.row
         return int(self.steady[leading].max())
+
+    @property
+    def still_off(self) -> Mask:
+        """The sensors that are as far off as they were, by half, and to the same side, whatever the detector has come to expect.
+
+        Its slow levels follow what lasts for days; a sensor that they have caught up with is not back.
+        """
+        mean = (self.observed - self.expected) / np.maximum(self.rows, 1.0)
+        one_side = np.abs(mean) * self.rows >= BOTH_WAYS * self.apart
+        return np.asarray((self.named > 0) & one_side & (self.level * mean > AS_FAR * mean * mean))
 
     def without(self, sensors: Mask) -> Deviation:
         """Without what is known of these sensors (C,)."""

@@ -194,6 +194,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     data |= {"row": iso(alert.row_ns), "onset": iso(alert.onset_ns), "opened": iso(alert.opened_ns)}
     if alert.ended_ns is not None:
         data["ended"] = iso(alert.ended_ns)
+    if alert.absorbed:
+        data["absorbed"] = True
     if alert.continued_by is not None:
         data["continued_by"] = alert.continued_by
     if alert.partition is not None:

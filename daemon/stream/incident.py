@@ -109,6 +109,7 @@ class Incident:
     per_day: float | None = None  # of its slow trend
     accepted: bool = False  # whether it is over because it is normal from now on
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
+    absorbed: bool = False  # see ``AlertEvent``
     began: list[AlertKind] = field(
         default_factory=list
     )  # see ``AlertEvent``: since the last message, of this row

@@ -271,9 +271,10 @@ class Long:
         *,
         restarts: bool = False,
         maintenance: range = range(0),
+        refractory: int = 2,
     ) -> None:
         spec = StreamSpec("pumps", SENSORS, window=WINDOW, period_ns=HOUR_NS)
-        policy = AlarmPolicy(refractory=2, accept_rows=accept_rows, learn_rows=learn_rows)
+        policy = AlarmPolicy(refractory=refractory, accept_rows=accept_rows, learn_rows=learn_rows)
         spans = [MaintenanceWindow("w", maintenance.start * HOUR_NS, maintenance.stop * HOUR_NS)]
         self.episodes = Episodes(spec, InputPartition("t", 0), policy, spans)
         self.events: list[AlertEvent] = []
@@ -362,6 +363,28 @@ def test_another_incident_goes_on_when_a_regime_is_normal() -> None:
     long = Long(accept_rows=REGIME).off(*[3.0] * (REGIME - 4)).off(*[3.0] * 6, flow=1.5)
     assert long.accepted == [(1 + REGIME, ["Pressure"])]
     assert long.episodes.subjects("p", AlertKind.DEVIATION)[0] == "Flow"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_sensor_that_is_still_off_is_not_back_though_the_detector_has_got_used_to_it(
+    restarts: bool,
+) -> None:
+    patience = REACH * WINDOW
+    long = Long(restarts=restarts, refractory=patience).off(*[3.0] * 10).off(*[3.0] * 60, share=0.1)
+    assert [one[:2] for one in long.regimes] == [(1 + REGIME, "closed")]
+    assert str(long.events[-1].phase) == "closed"
+    assert long.events[-1].absorbed
+    assert long.events[-1].summary.endswith("a new regime; it is still so, and counts as usual by now")
+    assert long.events[-1].ended_ns == long.events[-1].row_ns
+
+    long = Long(restarts=restarts, refractory=patience).off(*[3.0] * 10).off(*[0.0] * 60, share=0.1)
+    assert long.events[-1].summary.endswith("(over)")
+    assert long.events[-1].row_ns == (10 + patience) * HOUR_NS
+    assert not long.events[-1].absorbed
+
+    moving = [3.0 + 0.2 * row for row in range(2 * REGIME)]  # never a regime: a day more
+    long = Long(restarts=restarts, refractory=patience).off(*moving[:10]).off(*moving[10:], share=0.1)
+    assert [event.row_ns for event in long.events if event.absorbed] == [(10 + REGIME) * HOUR_NS]
 
 
 def with_trend(long: Long, closes_after: int, per_day: float = -1.0) -> list[AlertEvent]:
