@@ -16,7 +16,7 @@ import structlog
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSink, KafkaSource, KafkaStats, StateTopic, Transactions
-from daemon.adapters.registry import KafkaModels
+from daemon.adapters.registry import Decisions, KafkaModels
 from daemon.adapters.telemetry import Metrics, Reporter, SourceCounts, Status
 from daemon.commands.wiring import (
     create_topics,
@@ -70,6 +70,8 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
     source, sink = kafka_ends(settings, connection)
     reporter.reads_kafka(lambda: source.silence_s)
     models = KafkaModels(connection, settings.outputs.prefix, names)
+    fenced = settings.kafka.delivery == "exactly_once"
+    decisions = Decisions(connection, settings.outputs.prefix, fenced=fenced)
     ending = asyncio.Event()
 
     def end() -> None:
@@ -84,7 +86,7 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
         sink,
         streams,
         reporter,
-        ModelStore(settings.model.directory, models, settings.model.keep),
+        ModelStore(settings.model.directory, models, settings.model.keep, decisions),
         LoopOptions(
             commit_every=settings.kafka.commit_interval,
             checkpoints=True,
@@ -103,13 +105,16 @@ async def run(settings: Settings, bundle: Bundle | None = None) -> None:
                 await _reach_broker(settings, reporter, ending)
                 reporter.connected()
                 if not ending.is_set():
-                    writers: list[Closable] = [models] if sink is None else [sink, models]
+                    writers: list[Closable] = (
+                        [models, decisions] if sink is None else [sink, models, decisions]
+                    )
                     await run_until_drained(loop.run, ending, writers)
             finally:
                 await source.stop()
                 if sink is not None:
                     await sink.stop()
                 await models.stop()
+                await decisions.stop()
     log.info("stopped")
 
 
