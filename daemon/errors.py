@@ -33,5 +33,9 @@ class BrokerError(DaemonError):
     """Kafka cannot be used: unreachable, refused, or a topic is missing."""
 
 
+class OvertakenError(DaemonError):
+    """What this process was about to publish is void: another process, or a person, has decided meanwhile."""
+
+
 class NotEnoughData(UsageError):  # noqa: N818 - reads better where it is raised
     """Fewer rows than a model needs."""

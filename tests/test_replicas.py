@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.running import Daemon, command, config_for, make_topic, send, unique
+from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -79,6 +79,12 @@ def test_one_process_and_three_learn_the_same_models_from_the_same_topics(
             ]
             learned.append(verdicts(daemons))
             assert {daemon.stop() for daemon in daemons} == {0}
+        # However many processes there are, each training has one decision, which says what became of it.
+        decisions = messages(kafka_bootstrap, f"{config['outputs']['prefix']}.retrain")
+        assert [found["trigger"]["cause"] for found in decisions] == ["first", "schedule"]
+        assert [found["parent"] for found in decisions] == ["", decisions[0]["version"]]
+        outcomes = {found["version"]: "promoted" if found["promoted"] else "refused" for found in decisions}
+        assert outcomes == learned[-1]
     assert learned[0] == learned[1]
 
 

@@ -20,7 +20,7 @@ import structlog
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, KafkaSink, KafkaSource, KafkaStats, StateTopic, Transactions
 from daemon.adapters.kafka.control_topic import ControlTopic
-from daemon.adapters.registry import KafkaModels
+from daemon.adapters.registry import Decisions, KafkaModels
 from daemon.adapters.telemetry import Metrics, Reporter, SourceCounts, Status
 from daemon.commands.wiring import (
     create_topics,
@@ -96,6 +96,8 @@ async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile
         if reloading is not None:
             reloading.look()
 
+    fenced = settings.kafka.delivery == "exactly_once"
+    decisions = Decisions(connection, settings.outputs.prefix, fenced=fenced)
     ending = asyncio.Event()
 
     def end() -> None:
@@ -110,7 +112,7 @@ async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile
         sink,
         streams,
         reporter,
-        ModelStore(settings.model.directory, models, settings.model.keep),
+        ModelStore(settings.model.directory, models, settings.model.keep, decisions),
         LoopOptions(
             commit_every=settings.kafka.commit_interval,
             checkpoints=True,
@@ -131,7 +133,9 @@ async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile
                 await _reach_broker(settings, reporter, ending)
                 reporter.connected()
                 if not ending.is_set():
-                    writers: list[Closable] = [models] if sink is None else [sink, models]
+                    writers: list[Closable] = (
+                        [models, decisions] if sink is None else [sink, models, decisions]
+                    )
                     await run_until_drained(loop.run, ending, writers)
             finally:
                 await source.stop()
@@ -139,6 +143,7 @@ async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile
                     await sink.stop()
                 await models.stop()
                 await controls.stop()
+                await decisions.stop()
     log.info("stopped")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from daemon.adapters import kafka
 from daemon.adapters.kafka import CheckResult, KafkaSettings, TopicSpec
 from daemon.adapters.kafka.control_topic import feedback_topic
-from daemon.adapters.registry import models_topic
+from daemon.adapters.registry import models_topic, retrain_topic
 from daemon.assembly import reduces
 from daemon.config import Settings
 from daemon.documents import DocumentError, read_file
@@ -98,6 +98,7 @@ def own_topics(settings: Settings, input_partitions: int | None = None) -> list[
     plain = ["alerts", "imputed", "drift", "dead-letter"] + (["scores"] if settings.outputs.scores else [])
     return [
         *(TopicSpec(f"{prefix}.{name}", None, kept) for name in plain),
+        retrain_topic(prefix),
         models_topic(prefix),
         feedback_topic(prefix),
         TopicSpec(f"{prefix}.state", input_partitions, compacted | _room_for_state(settings)),

@@ -18,18 +18,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from daemon.adapters.registry import DecisionRecord, now_text
 from daemon.adapters.telemetry import ModelInUse, Promotion, Reporter, TrainingReport
 from daemon.control import Received
 from daemon.domain import InputPartition, Output
-from daemon.errors import BundleError, DaemonError
+from daemon.errors import BundleError, DaemonError, OvertakenError
 from daemon.model.bundle import Bundle
 from daemon.runtime.committing import Committer
 from daemon.runtime.compatibility import other_budgets, other_conditions
+from daemon.runtime.deciding import record_of
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.stream_run import StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.steps import Step
+from daemon.trigger import Cause
 
 MEASURE_EVERY_S = 10.0
 """How often the extent of a history is measured, where this process's partitions do not show what is due."""
@@ -48,8 +51,21 @@ class Models(Protocol):
         """The bundle that is in force, if there is one."""
         ...
 
-    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
-        """Keep a bundle and put it in force."""
+    async def lead(self, stream: str) -> None:
+        """A training of this stream begins here: what another process trains for it is void from now on."""
+        ...
+
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+        """Keep the candidate, if there is one, put it in force if it is promoted, and publish the decision.
+
+        Raises:
+            OvertakenError: another process has led since, or another model was put in force: nothing was decided.
+            DaemonError, OSError: it cannot be kept or published.
+        """
+        ...
+
+    async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
+        """The decisions of all processes since the last call; some may come again."""
         ...
 
     async def poll(self) -> Sequence[tuple[str, bytes, str]]:
@@ -93,8 +109,9 @@ class ModelLifecycle:
         self._pauses = pauses
         self._options = options
         self._polled_at = 0.0  # the registry, on the clock
-        # By stream: candidates on their way into the registry, and measurements of histories.
+        # By stream: decisions on their way into the registry, the right to decide, and measurements of histories.
         self._promotions: dict[str, tuple[asyncio.Task[None], TrainingResult]] = {}
+        self._leading: dict[str, asyncio.Task[None]] = {}
         self._measurements: dict[str, asyncio.Task[None]] = {}
         self._measured_at: dict[tuple[str, float], float] = {}  # stream and interval -> on the clock
         self._withdrawals: set[asyncio.Task[None]] = set()
@@ -106,6 +123,8 @@ class ModelLifecycle:
             # The registry's promoted version comes before the one given at the start.
             if not await self._restore(stream) and stream.bundle is not None:
                 await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
+        if self._models is not None:
+            self._learn_decisions(await self._models.decisions(to_the_end=True))
         self.report_learning()
         return True
 
@@ -118,9 +137,11 @@ class ModelLifecycle:
                 measurement.cancel()
                 await asyncio.wait({measurement}, timeout=1.0)  # without a broker it takes longer
             promotion = self._promotions.pop(stream.spec.name, None)
-            if promotion is not None:
-                promotion[0].cancel()
-                await asyncio.wait({promotion[0]})
+            leading = self._leading.pop(stream.spec.name, None)
+            for task in (promotion[0] if promotion is not None else None, leading):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait({task})
         for task in self._withdrawals:
             task.cancel()
         if self._withdrawals:
@@ -166,6 +187,7 @@ class ModelLifecycle:
         if job is not None:
             stream.trigger = job.trigger
             stream.trainer.start(job)
+            self._lead(name)
             self._reporter.training_started(name, job.trigger, job.until_ns, stream.progress)
         if not stream.trainer.busy:
             return
@@ -209,6 +231,24 @@ class ModelLifecycle:
                 )
                 return
 
+    def _lead(self, name: str) -> None:
+        """Take the right to decide on this stream, while the training runs."""
+        if self._models is not None:
+            if name in self._leading:
+                self._leading.pop(name).cancel()
+            lead = self._models.lead(name)
+            self._leading[name] = asyncio.get_running_loop().create_task(lead, name="lead a training")
+
+    def _learn_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """What was answered, here or elsewhere, is not due again."""
+        for record in records:
+            stream = next((s for s in self._streams if s.spec.name == record.stream), None)
+            if stream is not None:
+                stream.schedule.answered(record.trigger.position)
+                until_ns = record.until_ns
+                if until_ns is not None:
+                    stream.schedule.decided(until_ns, by_drift=record.trigger.cause == Cause.DRIFT)
+
     def heard(self, received: Received) -> None:
         """A control message arrived, for whichever stream: each process hears all of them, in their order."""
         for stream in self._streams:
@@ -232,33 +272,45 @@ class ModelLifecycle:
         )
         if result.later:
             stream.repeat_training()
-        else:
-            stream.schedule.history_read()
-            stream.schedule.answered(stream.trigger.position)
-        if result.postponed:
+            if not result.postponed:
+                self._reporter.candidate_refused(name, "", Promotion.FAILED, result.reason)
             return
-        if not result.promoted or result.bundle is None:
-            outcome = Promotion.REFUSED if result.bundle is not None else Promotion.FAILED
-            self._reporter.candidate_refused(name, result.version, outcome, result.reason)
-            if not result.later:
-                stream.training_failed()
+        stream.schedule.history_read()
+        result = self._as_used(stream, result)
+        if self._models is None:
+            await self._decided(stream, result)
             return
+        leading = self._leading.pop(name, None)
+        if result.promoted and result.parent and result.parent != stream.version:
+            self._overtaken(
+                stream, result, f"another model is in use since it was trained: {stream.version or 'none'}"
+            )
+            return
+        # A broker takes a while to keep a bundle; the model before judges on meanwhile.
+        record = record_of(name, result, stream.trigger, now_text())
+        decide = self._decide(self._models, leading, record, result.bundle)
+        task = asyncio.get_running_loop().create_task(decide, name="keep a model")
+        self._promotions[name] = task, result
+        if self._options.hold is not Hold.NEVER:
+            await asyncio.wait({task})
+            await self.advance(stream)
+
+    @staticmethod
+    def _as_used(stream: StreamRun, result: TrainingResult) -> TrainingResult:
+        """The result, refused if the version has failed here before."""
         try:
             stream.fallback.check(result.version)
         except BundleError as error:
-            self._reporter.candidate_refused(name, result.version, Promotion.REFUSED, str(error))
-            stream.training_failed()
-            return
-        if self._models is None:
-            await self._promote(stream, result)
-            return
-        # A broker takes a while to keep a bundle; the model before judges on meanwhile.
-        keep = self._models.promote(name, result.bundle, result.version, result.reason)
-        promotion_task = asyncio.get_running_loop().create_task(keep, name="keep a model")
-        self._promotions[name] = promotion_task, result
-        if self._options.hold is not Hold.NEVER:
-            await asyncio.wait({promotion_task})
-            await self.advance(stream)
+            return replace(result, promoted=False, reason=str(error))
+        return result if result.bundle is not None else replace(result, promoted=False)
+
+    @staticmethod
+    async def _decide(
+        models: Models, leading: asyncio.Task[None] | None, record: DecisionRecord, bundle: bytes | None
+    ) -> None:
+        if leading is not None:
+            await leading
+        await models.decide(record, bundle)
 
     async def _await_training(self, stream: StreamRun) -> TrainingResult:
         """Wait for the trainer, with beats: the process is alive meanwhile."""
@@ -276,14 +328,41 @@ class ModelLifecycle:
         self, stream: StreamRun, promotion_task: asyncio.Task[None], result: TrainingResult
     ) -> None:
         """Use a candidate that is in the registry now; one that could not be kept is not used here either."""
+        name = stream.spec.name
         try:
             await promotion_task
+        except OvertakenError as error:
+            self._overtaken(stream, result, str(error))
         except (DaemonError, OSError) as error:
-            reason = f"it could not be kept: {error}"
-            self._reporter.candidate_refused(stream.spec.name, result.version, Promotion.FAILED, reason)
-            stream.training_failed()
+            if result.promoted:
+                reason = f"it could not be kept: {error}"
+                self._reporter.candidate_refused(name, result.version, Promotion.FAILED, reason)
+                stream.training_failed()
+            else:
+                self._reporter.decision_unpublished(name, str(error))
+                self._refused(stream, result)
+            if stream.schedule.requested:
+                stream.schedule.hold_back()
         else:
+            await self._decided(stream, result)
+
+    async def _decided(self, stream: StreamRun, result: TrainingResult) -> None:
+        """The decision on a training stands: use its candidate, or report why it is not used."""
+        stream.schedule.answered(stream.trigger.position)
+        if result.promoted:
             await self._promote(stream, result)
+        else:
+            self._refused(stream, result)
+
+    def _refused(self, stream: StreamRun, result: TrainingResult) -> None:
+        outcome = Promotion.REFUSED if result.bundle is not None else Promotion.FAILED
+        self._reporter.candidate_refused(stream.spec.name, result.version, outcome, result.reason)
+        stream.training_failed()
+
+    def _overtaken(self, stream: StreamRun, result: TrainingResult, reason: str) -> None:
+        """A candidate was compared with a model that is not in force any more: the same training is repeated."""
+        self._reporter.candidate_refused(stream.spec.name, result.version, Promotion.FAILED, reason)
+        stream.repeat_training()
 
     async def _promote(self, stream: StreamRun, result: TrainingResult) -> None:
         """Put a candidate in use, if its bundle is admitted."""
@@ -306,6 +385,7 @@ class ModelLifecycle:
         self._polled_at = now
         try:
             promotions = await self._pauses.unless_closing(self._models.poll()) or ()
+            self._learn_decisions(await self._pauses.unless_closing(self._models.decisions()) or ())
         except DaemonError as error:  # the source detects an unreachable broker by itself
             self._reporter.registry_unread(str(error))
             return

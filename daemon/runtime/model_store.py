@@ -13,8 +13,9 @@ from pathlib import Path
 
 import structlog
 
-from daemon.adapters.registry import KafkaModels, ModelDirectory, now_text
-from daemon.errors import BundleError, DaemonError
+from daemon.adapters.kafka import Message, TransactionFailed
+from daemon.adapters.registry import DecisionRecord, Decisions, KafkaModels, ModelDirectory, now_text
+from daemon.errors import BundleError, DaemonError, OvertakenError
 from daemon.model.bundle import Bundle
 
 log = structlog.get_logger()
@@ -30,12 +31,21 @@ class ModelStore:
         directory: of this process.
         topic: shared by all replicas; None: the directory decides.
         keep: versions of a stream that are kept in either, and as many that were in force.
+        decisions: the topic of the decisions on trainings; only with the topic of the models.
     """
 
-    def __init__(self, directory: Path, topic: KafkaModels | None = None, keep: int = 10) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        topic: KafkaModels | None = None,
+        keep: int = 10,
+        decisions: Decisions | None = None,
+    ) -> None:
         self.directory = ModelDirectory(directory)
         self.topic = topic
         self._keep = keep
+        self._decisions = decisions
+        self._promoted_at_start: dict[str, str] = {}  # per stream, when the training began; empty: nothing
         self._turn = asyncio.Lock()  # one task at a time changes the directory
 
     async def promoted(self, stream: str) -> bytes | None:
@@ -56,6 +66,14 @@ class ModelStore:
 
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
         """See ``lifecycle.Models``. Versions beyond ``keep`` are removed."""
+        await self._copy(stream, bundle, version, reason)
+        if self.topic is not None:
+            await self.topic.publish(stream, version, bundle, time.time_ns())
+            await self.topic.promote(stream, version, reason, DAEMON, now_text())
+            await self._retire(self.topic, stream)
+
+    async def _copy(self, stream: str, bundle: bytes, version: str, reason: str | None) -> None:
+        """Keep a version in the directory, and promote it there if there is a reason for it."""
         try:
             async with self._turn:
                 await asyncio.to_thread(self._put, stream, bundle, version, reason)
@@ -63,16 +81,75 @@ class ModelStore:
             if self.topic is None:
                 raise
             log.warning("model_directory_unwritable", stream=stream, reason=str(error))
-        if self.topic is not None:
-            await self.topic.publish(stream, version, bundle, time.time_ns())
-            await self.topic.promote(stream, version, reason, DAEMON, now_text())
-            try:
-                gone = await self.topic.retire(stream, self._keep)
-            except DaemonError as error:  # the next promotion does it
-                log.warning("models_not_retired", stream=stream, reason=str(error))
-            else:
-                if gone:
-                    log.info("models_retired", stream=stream, versions=gone)
+
+    async def _retire(self, topic: KafkaModels, stream: str) -> None:
+        try:
+            gone = await topic.retire(stream, self._keep)
+        except DaemonError as error:  # the next promotion does it
+            log.warning("models_not_retired", stream=stream, reason=str(error))
+        else:
+            if gone:
+                log.info("models_retired", stream=stream, versions=gone)
+
+    async def lead(self, stream: str) -> None:
+        """See ``lifecycle.Models``."""
+        if self.topic is None or self._decisions is None:
+            return
+        await self._decisions.take_over(stream)
+        await self.topic.refresh()
+        pointer = self.topic.pointer(stream)
+        self._promoted_at_start[stream] = "" if pointer is None else pointer.version
+
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+        """See ``lifecycle.Models``.
+
+        The bundle is stored first: it is not used before there is a pointer to it. The pointer and the decision are one
+        transaction, and last comes the copy in the directory.
+        """
+        stream, version, topic = record.stream, record.version, self.topic
+        if topic is None or self._decisions is None:
+            if record.promoted and bundle is not None:
+                await self.promote(stream, bundle, version, record.reason)
+            elif bundle is not None:
+                await self._copy(stream, bundle, version, None)
+            return
+        if bundle is not None:
+            await topic.publish(stream, version, bundle, time.time_ns())
+        if record.promoted:
+            await topic.promote(
+                stream,
+                version,
+                record.reason,
+                DAEMON,
+                record.time,
+                lambda pointer: self._decide(record, pointer),
+            )
+        else:
+            await self._decide(record)
+        if bundle is not None:
+            await self._copy(stream, bundle, version, record.reason if record.promoted else None)
+            await self._retire(topic, stream)
+
+    async def _decide(self, record: DecisionRecord, *pointer: Message) -> None:
+        """Write a decision, with the pointer to what it promotes if there is one."""
+        assert self._decisions is not None
+        assert self.topic is not None
+        now = self.topic.pointer(record.stream)
+        before = self._promoted_at_start.get(record.stream, "")
+        if pointer and ("" if now is None else now.version) != before:
+            raise OvertakenError(
+                f"another model was promoted while it was trained: {'none' if now is None else now.version}"
+            )
+        try:
+            await self._decisions.write(record, *pointer)
+        except TransactionFailed as error:
+            if error.fenced:
+                raise OvertakenError(f"another process trains {record.stream} now") from error
+            raise
+
+    async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
+        """See ``lifecycle.Models``."""
+        return [] if self._decisions is None else await self._decisions.new(to_the_end=to_the_end)
 
     async def withdraw(self, stream: str, version: str, reason: str) -> None:
         """See ``lifecycle.Models``."""
@@ -104,9 +181,10 @@ class ModelStore:
             raise BundleError(f"{folder}: holds model {bundle.version}: it is damaged")
         return bundle.to_bytes()
 
-    def _put(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+    def _put(self, stream: str, bundle: bytes, version: str, reason: str | None) -> None:
         self.directory.add(stream, version, Bundle.from_bytes(bundle).write)
-        self.directory.promote(stream, version, reason, DAEMON, now_text())
+        if reason is not None:
+            self.directory.promote(stream, version, reason, DAEMON, now_text())
         self.directory.retire(stream, self._keep)
 
     def _point_back(self, stream: str, version: str, reason: str, now: str | None) -> None:

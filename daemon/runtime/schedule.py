@@ -78,6 +78,7 @@ class TrainingSchedule:
         self._asked: list[tuple[int, RetrainRequest]] = []  # requests without a decision, by position
         self._judged: list[int] = []  # positions of verdicts that no training has learned from
         self._heard = -1  # position of the newest control message
+        self._answered = -1  # ... and of the newest that a decision knew
 
     @property
     def waiting(self) -> bool:
@@ -92,7 +93,7 @@ class TrainingSchedule:
     # -------------------------------------------------------------- control messages
     def heard(self, received: Received) -> None:
         """Take a control message, of any stream; in the order of their topic, and each may come again."""
-        if received.position <= self._heard:
+        if received.position <= max(self._heard, self._answered):
             return
         self._heard = received.position
         match received.control:
@@ -103,6 +104,7 @@ class TrainingSchedule:
 
     def answered(self, position: int) -> None:
         """A decision was made that knew all control messages up to this position."""
+        self._answered = max(self._answered, position)
         self._asked = [one for one in self._asked if one[0] > position]
         self._judged = [one for one in self._judged if one > position]
 
@@ -198,6 +200,19 @@ class TrainingSchedule:
             self._trained = self._before
         self._not_before_s = self._clock() + self._repeat_s
         self._repeat_s = min(2 * self._repeat_s, REPEAT_S[1])
+
+    def decided(self, until_ns: int, *, by_drift: bool) -> None:
+        """A training that ended at this event time was decided on, perhaps elsewhere or before a restart: not again."""
+        trained = self._trained
+        if trained.until_ns is not None and until_ns > trained.until_ns:
+            trained = replace(trained, until_ns=until_ns)
+        if by_drift and (trained.drift_ns is None or until_ns > trained.drift_ns):
+            trained = replace(trained, drift_ns=until_ns)
+        self._trained = trained
+
+    def hold_back(self) -> None:
+        """Nothing is due for a while: a decision could not be published, and what it answered is still open."""
+        self._not_before_s = self._clock() + REPEAT_S[1]
 
     def history_read(self) -> None:
         """A training's history was read: the next failure to read is repeated soon again."""

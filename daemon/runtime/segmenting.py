@@ -97,3 +97,11 @@ def ends_at(history: Sequence[Segment], period_ns: int) -> int | None:
         return None
     rows = np.sort(np.concatenate([s.first_row + np.arange(len(s.values)) for s in history]))
     return int(rows[-1 - len(rows) // 1000] + 1) * period_ns
+
+
+def span_of(history: Sequence[Segment], period_ns: int) -> tuple[int, int] | None:
+    """The event times of the oldest and of the newest row; None without rows."""
+    if not history:
+        return None
+    last = max(s.first_row + len(s.values) - 1 for s in history)
+    return min(s.first_row for s in history) * period_ns, last * period_ns

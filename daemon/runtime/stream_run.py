@@ -183,6 +183,11 @@ class StreamRun:
         return pipeline
 
     @property
+    def version(self) -> str:
+        """The model in use; empty: none."""
+        return "" if self.detector is None else self.detector.version
+
+    @property
     def event_time_ns(self) -> int:
         """The stream's event time in this process: that of its furthest partition; -1 before any reading."""
         return max((p.event_time_ns for p in self.pipelines.values()), default=-1)

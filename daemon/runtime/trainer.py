@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -32,7 +32,7 @@ from daemon.errors import DaemonError
 from daemon.model.decision import Decision
 from daemon.model.golden_incidents import inherited
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
-from daemon.runtime.segmenting import ends_at, part_of
+from daemon.runtime.segmenting import ends_at, part_of, span_of
 from daemon.trigger import UNKNOWN, Cause, Trigger
 
 HELD_OUT = 0.2
@@ -89,6 +89,10 @@ class TrainingResult:
     seconds: float
     rows: int
     decision: Decision | None = None  # None: there is no candidate
+    parent: str = ""  # the version that it was to replace; empty: none
+    span_ns: tuple[int, int] | None = None  # event times of the oldest and newest row; None: there are none
+    until_ns: int | None = None  # event time that it learned up to
+    left_out: Mapping[str, int] = field(default_factory=dict)  # values, by why they were not learned
     concerns: tuple[str, ...] = ()  # what an operator should know of the model
     notes: tuple[str, ...] = ()  # ... and of the history
     later: bool = False  # the history could not be read: the same training is to be repeated
@@ -104,14 +108,11 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     """
     began = time.monotonic()
     report = progress or (lambda share, doing: None)
-    rows = 0
-    notes: tuple[str, ...] = ()
+    known = TrainingResult(False, "", "", None, 0.0, 0, until_ns=job.until_ns)
 
     def ended(reason: str, *, later: bool = False, postponed: bool = False) -> TrainingResult:
         seconds = time.monotonic() - began
-        return TrainingResult(
-            False, reason, "", None, seconds, rows, notes=notes, later=later, postponed=postponed
-        )
+        return dataclasses.replace(known, reason=reason, seconds=seconds, later=later, postponed=postponed)
 
     share_read = 0.3 if isinstance(job.history, UnreadHistory) else 0.0
     try:
@@ -122,7 +123,6 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         return ended(str(error), later=True, postponed=True)
     except (DaemonError, OSError) as error:
         return ended(str(error), later=True)
-    notes = tuple(found.notes)
     # torch is imported here and not above: only the training process needs these modules.
     from daemon.model.bundle import Bundle
     from daemon.model.promotion import anchored, gate
@@ -132,6 +132,16 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     rows = sum(len(segment.values) for segment in segments)
     older, newer = (list(segments), []) if job.incumbent is None else hold_out(segments)
     incumbent = None if job.incumbent is None else Bundle.from_bytes(job.incumbent)
+    until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
+    known = dataclasses.replace(
+        known,
+        rows=rows,
+        parent="" if incumbent is None else incumbent.version,
+        span_ns=span_of(segments, job.spec.period_ns),
+        until_ns=until_ns,
+        left_out=dict(found.left_out),
+        notes=tuple(found.notes),
+    )
     try:
         bundle = train(
             older,
@@ -147,7 +157,6 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
             )
     except DaemonError as error:
         return ended(str(error))
-    until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     origin = {"trained_until": until_ns, "trigger": str(job.trigger.cause)}
     first = job.trigger.cause is Cause.FIRST
     decision = Decision(True, "first model" if first else "no model to compare with")
@@ -161,16 +170,13 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         decision = gate(bundle, at_budget, newer, job.policy, job.budget, job.spec.hop)
     facts = {**bundle.facts, **origin, "decision": decision.facts()}
     bundle = dataclasses.replace(bundle, facts=facts)
-    return TrainingResult(
-        decision.promoted,
-        decision.reason,
-        bundle.version,
-        bundle.to_bytes(),
-        time.monotonic() - began,
-        rows,
-        decision,
-        bundle.concerns,
-        notes,
+    return dataclasses.replace(
+        ended(decision.reason),
+        promoted=decision.promoted,
+        version=bundle.version,
+        bundle=bundle.to_bytes(),
+        decision=decision,
+        concerns=bundle.concerns,
     )
 
 

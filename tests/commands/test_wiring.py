@@ -16,7 +16,12 @@ def test_every_topic_that_is_made_has_a_writer_or_a_reader_and_is_explained() ->
     settings = load(None, (), {"streams": [stream], "outputs": {"scores": True}})
     written = {encoding.ALERTS, encoding.IMPUTED, encoding.SCORES, encoding.DRIFT, encoding.DEAD_LETTERS}
     used = {f"anomalyd.{name}" for name in written}
-    used |= {"anomalyd.feedback", models_topic("anomalyd").name, StateTopic(KafkaSettings(), "anomalyd").name}
+    used |= {
+        "anomalyd.feedback",
+        "anomalyd.retrain",
+        models_topic("anomalyd").name,
+        StateTopic(KafkaSettings(), "anomalyd").name,
+    }
     assert {topic.name for topic in own_topics(settings)} == used
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     for name in used:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
@@ -92,11 +93,33 @@ class Script:
         return self.looked > self.close_after
 
 
+class Deciding:
+    """Decisions of a registry that has ``promote``; ``decided`` are those that it took."""
+
+    def __init__(self) -> None:
+        self.decided: list[DecisionRecord] = []
+
+    async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
+        raise NotImplementedError
+
+    async def lead(self, stream: str) -> None: ...
+
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+        if record.promoted:
+            assert bundle is not None
+            await self.promote(record.stream, bundle, record.version, record.reason)
+        self.decided.append(record)
+
+    async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
+        return []
+
+
 @dataclass
-class FailingRegistry:
+class FailingRegistry(Deciding):
     """A registry whose broker fails at every call."""
 
     polled: int = 0
+    decided: list[DecisionRecord] = field(default_factory=list)
 
     async def promoted(self, stream: str) -> bytes | None:
         return None
@@ -110,7 +133,7 @@ class FailingRegistry:
 
 
 @dataclass
-class Registry:
+class Registry(Deciding):
     """A registry in memory; ``withdrawn`` is what was withdrawn."""
 
     pointers: dict[str, bytes] = field(default_factory=dict)
@@ -118,6 +141,7 @@ class Registry:
     withdrawn: list[tuple[str, str, str]] = field(default_factory=list)
     news: list[tuple[str, bytes, str]] = field(default_factory=list)
     fails: int = 0
+    decided: list[DecisionRecord] = field(default_factory=list)
 
     async def promoted(self, stream: str) -> bytes | None:
         return self.pointers.get(stream)

@@ -210,6 +210,8 @@ async def test_a_version_that_was_given_up_is_refused_from_registry_and_training
         await loop.lifecycle.training_ended(
             run, TrainingResult(True, "better", bundle.version, bundle.to_bytes(), 1.0, 100)
         )
+        await asyncio.sleep(0)  # the decision is published
+        await loop.lifecycle.advance(run)
     assert run.detector is None
     refused = [entry for entry in logs if entry["event"] == "bundle_refused"]
     assert len(refused) == 1  # logged once a minute

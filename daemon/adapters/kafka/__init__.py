@@ -10,6 +10,7 @@ once). Administration: ``topics``. Connections: ``settings``, ``addresses``, ``s
 from daemon.adapters.kafka.client_log import quieten
 from daemon.adapters.kafka.commit_metadata import replay_from, written_position
 from daemon.adapters.kafka.failures import UnreachableError
+from daemon.adapters.kafka.fenced import FencedWriter
 from daemon.adapters.kafka.following import Follower
 from daemon.adapters.kafka.reading import Log, Piece, committed, newest_records, read_now
 from daemon.adapters.kafka.security import connection
@@ -25,6 +26,7 @@ __all__ = [
     "NO_PARTITION",
     "CheckResult",
     "Entry",
+    "FencedWriter",
     "Follower",
     "KafkaSettings",
     "KafkaSink",

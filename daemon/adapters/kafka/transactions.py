@@ -132,7 +132,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (number & 0x7FFFFFFF) % partitions
 
 
-def _retrieve_exception(future: asyncio.Future[Any]) -> None:
+def retrieve_exception(future: asyncio.Future[Any]) -> None:
     """Keep asyncio from logging an exception that nobody retrieves because an earlier batch failed."""
     if not future.cancelled():
         future.exception()
@@ -142,7 +142,7 @@ class _OffsetRefusedError(TopicAuthorizationFailedError):  # type: ignore[misc] 
     """The offset could not be written; that needs READ on the input topic."""
 
 
-def _root(error: BaseException, producer: AIOKafkaProducer) -> BaseException:
+def root_of(error: BaseException, producer: AIOKafkaProducer) -> BaseException:
     """The reason of a failed transaction, where aiokafka raised another error."""
     # IllegalOperation: the transaction had failed before this call.
     if isinstance(error, IllegalOperation) and (failure := transaction_failure(producer)) is not None:
@@ -231,7 +231,7 @@ class Transactions:
             await self._close_producer(partition)
             raise TransactionFailed(f"no answer within {COMMIT_WITHIN_S:.0f} s") from error
         except (KafkaError, IllegalOperation, AssertionError) as error:
-            why = _root(error, producer)
+            why = root_of(error, producer)
             # AssertionError: aiokafka raises it for any call on a producer that was fenced before.
             fenced = isinstance(why, (*FENCED, AssertionError))
             self._shapes.clear()  # a topic's limit may have been lowered since it was looked up
@@ -255,7 +255,7 @@ class Transactions:
         sent = []
         for topic, number, batch in batches:
             future = await producer.send_batch(batch, topic, partition=number)
-            future.add_done_callback(_retrieve_exception)
+            future.add_done_callback(retrieve_exception)
             sent.append(future)
         if sent:
             await asyncio.wait(sent)
@@ -273,7 +273,7 @@ class Transactions:
                 self._settings.group_id,
             )
         except KafkaError as error:
-            if isinstance(_root(error, producer), TopicAuthorizationFailedError):  # it does not say which
+            if isinstance(root_of(error, producer), TopicAuthorizationFailedError):  # it does not say which
                 raise _OffsetRefusedError(partition.topic) from error
             raise
         await producer.commit_transaction()

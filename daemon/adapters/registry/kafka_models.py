@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -102,8 +102,19 @@ class KafkaModels:
         manifest = Manifest(len(data), len(chunks), hashlib.sha256(data).hexdigest(), trained_ns)
         await self._write([(name, msgspec.json.encode(manifest))])
 
-    async def promote(self, stream: str, version: str, reason: str = "", by: str = "", at: str = "") -> None:
+    async def promote(
+        self,
+        stream: str,
+        version: str,
+        reason: str = "",
+        by: str = "",
+        at: str = "",
+        write: Callable[[Message], Awaitable[None]] | None = None,
+    ) -> None:
         """Let every replica use this version, which may be an older one.
+
+        ``write`` writes the pointer, where it is to be written together with something else; the topic was read to its
+        end before.
 
         Raises:
             BundleError: the topic does not have it whole.
@@ -114,8 +125,11 @@ class KafkaModels:
             raise BundleError(
                 f"version {version!r} of stream {stream!r} cannot be promoted: {error}"
             ) from error
-        now = self._view.pointers.get(stream)
-        await self._point(stream, following(now, Promoted(version, reason, by, at)))
+        pointer = following(self._view.pointers.get(stream), Promoted(version, reason, by, at))
+        if write is None:
+            await self._point(stream, pointer)
+        else:
+            await write(Message(self._topic, stream.encode(), pointer.written(), (), 0))
 
     async def rollback(self, stream: str, reason: str = "", by: str = "", at: str = "", to: str = "") -> str:
         """Promote again what was promoted before: the nearest that the topic has whole, or ``to``.

@@ -458,6 +458,11 @@ class Reporter:
         self.status.promotion(stream, version, result, reason)
         log.warning("model_refused", stream=stream, version=version, result=str(result), reason=reason)
 
+    def decision_unpublished(self, stream: str, reason: str) -> None:
+        """What became of a training could not be published; the model in use stays."""
+        if self._throttle.admit(("decision", stream)) is not None:
+            log.warning("decision_unpublished", stream=stream, reason=reason)
+
     def bundle_refused(self, stream: str, source: str, reason: str) -> None:
         """A bundle from ``registry`` or ``training`` cannot be used."""
         self.metrics.models.bundle_refused(source)
