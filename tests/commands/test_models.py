@@ -176,6 +176,20 @@ async def test_the_promoted_version_is_not_retired(kept: ModelsOptions, line: li
     assert [one["version"] for one in await list_models(kept)] == [line[1].version, line[2].version]
 
 
+async def test_a_model_that_does_not_say_where_it_comes_from_is_shown(
+    line: list[Bundle], tmp_path: Path
+) -> None:
+    known = {"active_units": line[0].facts["active_units"]}
+    replace(line[0], facts=known).save(tmp_path / "old")
+    options = ModelsOptions(directory=tmp_path / "models", stream="pumps")
+    with pytest.raises(UsageError, match="is of stream 'unknown': name a stream with --stream"):
+        await import_model(replace(options, stream=None), tmp_path / "old", False, "", "")
+    version = (await import_model(options, tmp_path / "old", False, "", "")).document["version"]
+    shown = await show_model(options, version)
+    assert (shown["parent"], shown["trigger"], shown["rows"], shown["gate"]) == (None, None, None, None)
+    assert "no decision is known" in "\n".join(show_lines(shown))
+
+
 async def test_a_folder_that_holds_no_model_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos" / "holidays").mkdir(parents=True)
     anywhere = ModelsOptions(directory=tmp_path)

@@ -47,7 +47,7 @@ def show_lines(entry: Mapping[str, Any]) -> list[str]:
         + (", in force" if entry["promoted"] else ", promoted before" if entry["promoted_before"] else ""),
         f"trained    {_when(entry['trained_at']) or 'unknown'}, trigger: {entry['trigger'] or 'unknown'}, "
         f"parent: {entry['parent'] or 'none'}" + _children(entry["children"]),
-        f"learned    {entry['rows']:,} rows of {_counted(entry['assets'], 'asset')}, {span}",
+        f"learned    {_counted(entry['rows'], 'row')} of {_counted(entry['assets'], 'asset')}, {span}",
     ]
     rows_of = sorted(entry["rows_of"].items(), key=lambda one: (-one[1], one[0]))
     lines += [f"           {asset}: {rows:,} rows" for asset, rows in rows_of[:MOST]]
