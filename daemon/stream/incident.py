@@ -105,7 +105,7 @@ class Incident:
     learned: bool = False  # whether its rows may be learned
     per_day: float | None = None  # of its slow trend
     accepted: bool = False  # whether it is over because it is normal from now on
-    absorbed: bool = False  # see ``AlertEvent``
+    absorbed: bool = False  # see ``AlertEvent``, of its last deviations
     began: list[AlertKind] = field(
         default_factory=list
     )  # see ``AlertEvent``: since the last message, of this row
@@ -208,6 +208,7 @@ class Incident:
             self.leading = list(names)
         else:
             self.sensors += [name for name in names if name not in self.sensors]
+            self.absorbed = self.absorbed and part.kind is not AlertKind.DEVIATION
         if severity is Severity.CRITICAL:
             self.severity = severity
 
@@ -252,6 +253,7 @@ class Incident:
             self.steady_row,
             self.learned,
             self.per_day,
+            absorbed=self.absorbed,
         )
 
     @staticmethod
@@ -278,6 +280,7 @@ class Incident:
             state.steady_row,
             state.learned,
             state.per_day,
+            absorbed=state.absorbed,
         )
 
 

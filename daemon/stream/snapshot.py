@@ -97,6 +97,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     steady_row: int
     learned: bool
     per_day: float | None
+    absorbed: bool
 
 
 class GridState(msgspec.Struct, frozen=True, array_like=True):
