@@ -271,7 +271,8 @@ class Episodes(OpenEpisodes):
                 for c in mine
                 if calm[c] >= (lasting if still_off[c] else patience)
             ]
-            incident.absorbed = len(over) == len(incident.parts) and bool(still_off[mine].all())
+            if over and len(over) == len(mine):  # what else is open may end later
+                incident.absorbed = bool(still_off[mine].all())
             if row.beyond[mine].any() or still_off[mine].any():
                 incident.bad_row = row.row
             due = bool(mine) and incident.update_due(row.row)

@@ -31,6 +31,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     learned: bool
     per_day: float | None
     muted: bool
+    absorbed: bool
 
 
 class AlarmState(msgspec.Struct, frozen=True, array_like=True):

@@ -109,7 +109,7 @@ class Incident:
     per_day: float | None = None  # of its slow trend
     accepted: bool = False  # whether it is over because it is normal from now on
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
-    absorbed: bool = False  # see ``AlertEvent``
+    absorbed: bool = False  # see ``AlertEvent``, of its last deviations
     began: list[AlertKind] = field(
         default_factory=list
     )  # see ``AlertEvent``: since the last message, of this row
@@ -212,6 +212,7 @@ class Incident:
             self.leading = list(names)
         else:
             self.sensors += [name for name in names if name not in self.sensors]
+            self.absorbed = self.absorbed and part.kind is not AlertKind.DEVIATION
         if severity is Severity.CRITICAL:
             self.severity = severity
 
@@ -257,6 +258,7 @@ class Incident:
             self.learned,
             self.per_day,
             self.muted,
+            self.absorbed,
         )
 
     @staticmethod
@@ -284,6 +286,7 @@ class Incident:
             state.learned,
             state.per_day,
             muted=state.muted,
+            absorbed=state.absorbed,
         )
 
 

@@ -382,6 +382,11 @@ def test_a_sensor_that_is_still_off_is_not_back_though_the_detector_has_got_used
     assert long.events[-1].row_ns == (10 + patience) * HOUR_NS
     assert not long.events[-1].absorbed
 
+    both = Long(restarts=restarts, refractory=patience).off(*[3.0] * 10).off(*[3.0] * 10, share=0.1)
+    both.off(*[3.0] * 40, share=0.1, score=4.0).off(*[3.0] * 20, share=0.1)
+    assert str(both.events[-1].phase) == "closed"
+    assert both.events[-1].absorbed  # though an anomaly was the last part that was open
+
     moving = [3.0 + 0.2 * row for row in range(2 * REGIME)]  # never a regime: a day more
     long = Long(restarts=restarts, refractory=patience).off(*moving[:10]).off(*moving[10:], share=0.1)
     assert [event.row_ns for event in long.events if event.absorbed] == [(10 + REGIME) * HOUR_NS]
