@@ -1,6 +1,5 @@
 """``anomalyd maintenance``: planned stops, in which nothing opens on the machines that are worked on."""
 
-import getpass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,8 +7,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from daemon.cli.options import AsJson, Config, Sets
-from daemon.cli.terminal import log_warnings_only, out, print_json, run_coroutine, settings_from
+from daemon.cli.options import AsJson, By, Config, Sets
+from daemon.cli.terminal import log_warnings_only, login, out, print_json, run_coroutine, settings_from
 from daemon.config import parse_duration
 from daemon.control import MaintenanceOrder
 from daemon.errors import UsageError
@@ -22,9 +21,6 @@ maintenance = typer.Typer(
     "While one lasts, nothing opens on its assets: what would have opened is published as `suppressed`, with the name of"
     " the stop. What is still wrong when it ends opens then. Its rows are not learned.",
 )
-By = Annotated[
-    str | None, typer.Option("--by", help="Who says so, for the record.", show_default="your login")
-]
 
 
 @maintenance.command()
@@ -157,11 +153,3 @@ def end(
         print_json({"name": order.maintenance, "end": order.end.isoformat()})
         return
     out().print(f"{escape(order.maintenance)}: over at {order.end.isoformat(timespec='seconds')}")
-
-
-def login() -> str:
-    """Who is logged in, for the record; empty if that is not known."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

@@ -73,6 +73,9 @@ DayFirst = Annotated[
         "--day-first/--month-first", help="How to read 02/03/2026.", show_default="as the column shows"
     ),
 ]
+By = Annotated[
+    str | None, typer.Option("--by", help="Who says so, for the record.", show_default="your login")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 
 

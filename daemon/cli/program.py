@@ -16,6 +16,7 @@ from daemon.cli.check import check
 from daemon.cli.demo import demo
 from daemon.cli.drill import drill
 from daemon.cli.explain import explain
+from daemon.cli.feedback import feedback
 from daemon.cli.generate import generate
 from daemon.cli.impute import impute
 from daemon.cli.init import init
@@ -42,7 +43,22 @@ app = typer.Typer(
     "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.",
 )
 
-COMMANDS = (demo, run, check, topics, init, inspect, train, replay, generate, impute, drill, explain, retrain)
+COMMANDS = (
+    demo,
+    run,
+    check,
+    topics,
+    init,
+    inspect,
+    train,
+    replay,
+    generate,
+    impute,
+    drill,
+    explain,
+    feedback,
+    retrain,
+)
 """In the order of the help: first what a newcomer needs."""
 for command in COMMANDS:
     app.command()(command)

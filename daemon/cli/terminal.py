@@ -5,6 +5,7 @@ pipes.
 """
 
 import asyncio
+import getpass
 import io
 import json
 import signal
@@ -180,3 +181,11 @@ def settings_from(config: Path | None, sets: list[str] | None) -> Settings:
 def print_json(value: Any) -> None:
     """A result as one JSON object, for ``--json``."""
     typer.echo(json.dumps(value))
+
+
+def login() -> str:
+    """Who is logged in, for the record; empty if that is not known."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

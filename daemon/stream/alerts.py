@@ -87,7 +87,7 @@ class Episodes(OpenEpisodes):
         self.policy = policy
         self.maintenance = Maintenance(spec, maintenance)
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
-        self.dismissals = Dismissals(spec, policy.needed)
+        self.dismissals = Dismissals(spec, policy)
         self._writer = AlertWriter(spec, partition, self.assets, self.dismissals.said_of)
         self._incidents = Incidents(spec, partition, self._writer, self.dismissals)
         self._severity = SeverityRule(spec, policy)
@@ -97,7 +97,7 @@ class Episodes(OpenEpisodes):
         """The settings of the alarms, and the planned stops of the configuration, are these from the next row on."""
         self.policy = policy
         self._severity = SeverityRule(self.spec, policy)
-        self.dismissals.needed = policy.needed
+        self.dismissals.policy = policy
         self.maintenance.configure(maintenance)
 
     def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:

@@ -9,8 +9,8 @@ rows at which sensors deviate, a ``Course`` keeps
 
 An episode is *like* another one if the sensors that lead it led the other, too, to the same sides, and one of its high
 windows, usually the first, is near one of the other's: the machine is in the same state. Later ones may go elsewhere, as
-they do with the state in which the event meets it. Latent positions are those of one model: of another model's episodes
-the sensors alone are compared.
+they do with the state in which the event meets it. What was dismissed in two states that are not near each other does not
+depend on them. Latent positions are those of one model: of another model's episodes the sensors alone are compared.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ NEAR = 1.0
 """Largest distance of latent positions that are near each other: root mean square over the dimensions, in the spread of
 normal windows. Two of these that have nothing to do with each other are 1.4 apart on average. Far from what is normal, a
 position is near if it is ``MARGIN`` times as far out, too."""
+MOST_SIDES = 40
+"""Sensors whose sustained evidence is kept of an episode that is over, those farthest beyond their limits."""
 MOST_POINTS = 8
 """Latent positions of one episode."""
 ACTIVE = 0.01
@@ -89,6 +91,7 @@ class Course:
     sustained: dict[Side, Sustained] = field(default_factory=dict)  # likewise, of all sensors
     deviated: set[str] = field(default_factory=set)  # the sensors whose deviation is part of it
     latents: list[NDArray[np.float32]] = field(default_factory=list)
+    anywhere: bool = False  # of a dismissed one: whether it was dismissed in several states of the machine
     near: bool = False  # of a run: whether one of its windows was near a dismissed episode's
     like: str = ""  # the dismissed episode whose sensors it has, though it is higher or elsewhere
     feedback: Feedback | None = None  # the last one
@@ -144,10 +147,20 @@ class Course:
             self.grow(0.0, {}, (), latent, run.model)
         self.like = self.like or run.like
 
+    def shorten(self) -> None:
+        """Keep what matters, now that it is over: a record of state has room for many of them."""
+        ordered = sorted(self.sustained.items(), key=lambda item: (-item[1].share, item[0]))
+        self.sustained = dict(ordered[:MOST_SIDES])
+
     # -------------------------------------------------------------- likeness
     def is_led_by(self, leading: frozenset[Side]) -> bool:
         """Whether these sensors and sides are its own: one of them led it, and the others did or were off as well."""
         return not leading.isdisjoint(self.leading) and leading <= self.leading | self.sustained.keys()
+
+    def has_sensors(self, leading: frozenset[Side]) -> bool:
+        """The same, to whatever sides: as at the end of an event, when its sensors return to what the window does not expect."""
+        mine = {name for name, _ in self.leading | self.sustained.keys()}
+        return mine.issuperset(name for name, _ in leading)
 
     def is_near(self, latent: NDArray[np.float32] | None, model: str) -> bool:
         """Whether a window is near one of the episode's own; True where it has no position.
@@ -163,6 +176,13 @@ class Course:
             for one in self.latents
             if len(one) == len(latent)
         )
+
+    def is_elsewhere(self, earlier: Course) -> bool:
+        """Whether it began in another state of the machine than an earlier episode that its sensors led, too, was in."""
+        known = self.model == earlier.model and self.latents and earlier.latents
+        if not known or self.leading.isdisjoint(earlier.leading):
+            return False
+        return not earlier.is_near(self.latents[0], self.model)
 
     def is_exceeded(self, now: Mapping[Side, Sustained]) -> bool:
         """Whether one of the sensors that make it is farther off, by its sustained evidence, than its like may be.
@@ -212,6 +232,7 @@ class Course:
             [(*side, *most) for side, most in sorted(self.sustained.items())],
             sorted(self.deviated),
             [one.astype("<f4").tobytes() for one in self.latents],
+            self.anywhere,
             self.near,
             self.like,
             self.feedback,
@@ -233,6 +254,7 @@ class Course:
             {(name, side): Sustained(share, size) for name, side, share, size in state.sustained},
             set(state.deviated),
             [np.frombuffer(one, "<f4").astype(np.float32) for one in state.latents],
+            state.anywhere,
             state.near,
             state.like,
             state.feedback,

@@ -22,6 +22,7 @@ class CourseState(msgspec.Struct, frozen=True, array_like=True):
     sustained: list[tuple[str, int, float, float]]  # sensor, side, share, size
     deviated: list[str]
     latents: list[bytes]  # (Z,) each, single precision
+    anywhere: bool
     near: bool
     like: str
     feedback: Feedback | None

@@ -26,7 +26,7 @@ import numpy as np
 
 from daemon.control import Feedback, Verdict
 from daemon.detector import REACH
-from daemon.domain import AlertKind, Output, StreamSpec
+from daemon.domain import AlarmPolicy, AlertKind, Output, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import extended
 from daemon.stream.course import MARGIN, NONE, Course, Side, Sustained, sides
@@ -107,6 +107,20 @@ class _Memory:
         """Let its like be higher from now on."""
         course.onsets = course.onsets or [course.onset_ns]
         self.dismissed = [*self.dismissed[1 - MOST_DISMISSED :], course]
+        for one in self.dismissed[:-1]:
+            earlier, later = sorted((one, course), key=lambda each: each.opened_ns)
+            if later.is_elsewhere(earlier):
+                one.anywhere = course.anywhere = True
+
+    def restore_bar(self, course: Course) -> None:
+        """Its like may be as low as before."""
+        others = [one for one in self.dismissed if one is not course]
+        self.dismissed, course.anywhere = [], False
+        for one in others:
+            one.anywhere = False
+        for one in others:
+            self.dismiss(one)
+        self.deviating.clear()
 
 
 class Dismissals:
@@ -114,7 +128,7 @@ class Dismissals:
 
     Args:
         spec: the stream.
-        needed: of the alarms' policy, how many high rows open an alert.
+        policy: of the alarms.
 
     Attributes:
         suppressed: episodes that would have opened but for a verdict.
@@ -122,11 +136,11 @@ class Dismissals:
         accepting: assets with an alert that is to be accepted at their next scored row.
     """
 
-    def __init__(self, spec: StreamSpec, needed: int) -> None:
+    def __init__(self, spec: StreamSpec, policy: AlarmPolicy) -> None:
         self.suppressed = 0
         self.effects: Counter[Effect] = Counter()
         self._spec = spec
-        self.needed = needed
+        self.policy = policy
         self.accepting: set[str] = set()
         self._assets: dict[str, _Memory] = {}
         self._resembling: dict[str, str] = {}
@@ -163,6 +177,7 @@ class Dismissals:
         if memory is None or course is None:
             return
         course.kinds, course.onset_ns = list(incident.kinds), incident.onset_ns
+        course.shorten()
         if incident.fingerprint in memory.accepting:
             memory.accepting.remove(incident.fingerprint)
             self._note_accepting(asset, memory)
@@ -205,9 +220,20 @@ class Dismissals:
             memory.run = Course(onset_ns=known.above_since * self._spec.period_ns)
         run, jumps = memory.run, self._jumps(evidence)
         run.grow(evidence.score / threshold, jumps, leading, evidence.latent, model)
-        resembling = [one for one in memory.dismissed if one.is_led_by(leading)]
+        quiet = memory.quiet
+        before = None  # what was held back so lately that an alert would go on
+        if quiet is not None and evidence.row - quiet.last <= self.policy.refractory:
+            before = quiet
+        resembling = [
+            one
+            for one in memory.dismissed
+            if one.is_led_by(leading)
+            or (before is not None and one.fingerprint in before.like and one.has_sensors(leading))
+        ]
         run.like = resembling[-1].fingerprint if resembling else ""
-        run.near |= any(one.is_near(evidence.latent, model) for one in resembling)
+        run.near |= before is not None or any(
+            one.anywhere or one.is_near(evidence.latent, model) for one in resembling
+        )
         alike = [one for one in resembling if one.is_due(run.onset_ns) and (run.near or one.model != model)]
         if not alike:
             return plain
@@ -221,7 +247,8 @@ class Dismissals:
         )
         if not (evidence.score > raised or largest > 1.0):
             like = [one.fingerprint for one in alike]
-            memory.quiet = self._held_back(memory.quiet, like, evidence.row, known.above_since)
+            since = known.above_since if before is None else before.since
+            memory.quiet = self._held_back(quiet, like, evidence.row, since)
         return raised, largest
 
     def follow(
@@ -243,7 +270,7 @@ class Dismissals:
         memory.run = None
         if run is None or quiet is None or quiet.since != self._spec.row(run.onset_ns):
             return
-        if quiet.rows >= self.needed:
+        if quiet.rows >= self.policy.needed:
             self.suppressed += 1
             for one in memory.dismissed:
                 if one.fingerprint in quiet.like:
@@ -284,11 +311,12 @@ class Dismissals:
             name, c = side[0], self._spec.sensors.index(side[0])
             if not most.share > 1.0 or known.with_part(Part(AlertKind.DEVIATION, name)) is not None:
                 continue
+            # What is seen beside the sensors that make it differs in size with the state of the machine.
             alike = [
                 one
                 for one in within
-                if side in (one.sustained if one in present else one.deviations)
-                and most.size <= MARGIN * one.sustained[side].size
+                if (one in present and side in one.sustained)
+                or (side in one.deviations and most.size <= MARGIN * one.sustained[side].size)
             ]
             for one in memory.dismissed:
                 if side in one.deviations:
@@ -368,8 +396,7 @@ class Dismissals:
         withdrawn = before not in (None, Verdict.CONFIRMED, feedback.verdict)
         rejudges = withdrawn and before is Verdict.PLANNED and not pending
         if withdrawn:
-            memory.dismissed = [one for one in memory.dismissed if one is not course]
-            memory.deviating.clear()
+            memory.restore_bar(course)
         closes = incident is not None and _can_close(incident)
         effect = Effect.RESTORED if withdrawn else Effect.NOTED
         if feedback.verdict is Verdict.FALSE_ALARM:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from daemon.control import Feedback, Verdict
 from daemon.detector import DriftReference
 from daemon.domain import DAY_NS, AlertKind
-from daemon.stream.course import HOUR_NS, MOST_ONSETS, MOST_POINTS, Course, Sustained, standardised
+from daemon.stream.course import (
+    HOUR_NS,
+    MOST_ONSETS,
+    MOST_POINTS,
+    MOST_SIDES,
+    Course,
+    Sustained,
+    standardised,
+)
 
 UP, DOWN, OTHER = ("Pressure", 1), ("Pressure", -1), ("Flow", 1)
 
@@ -49,6 +57,18 @@ def test_what_is_near_depends_on_how_far_out_it_is_and_is_the_same_model_s() -> 
     far = course(UP, latent=at(20.0, 0.0))
     assert far.is_near(at(29.9, 0.0), "m")  # as far out again by half
     assert not far.is_near(at(20.0, 10.1), "m")
+
+
+def test_an_episode_of_the_same_sensors_is_elsewhere_if_its_first_window_is() -> None:
+    known = course(UP, latent=at(0.0, 0.0))
+    for other, elsewhere in (
+        (course(UP, OTHER, latent=at(3.0, 0.0)), True),
+        (course(UP, latent=at(0.5, 0.0)), False),
+        (course(DOWN, latent=at(3.0, 0.0)), False),
+        (course(UP), False),
+    ):
+        other.grow(1.2, {}, [], at(0.1, 0.1), "m")  # where it comes to later does not count
+        assert other.is_elsewhere(known) is elsewhere
 
 
 def test_it_is_exceeded_where_a_sensor_that_makes_it_is_farther_off() -> None:
@@ -109,6 +129,14 @@ def test_what_came_within_an_hour_of_the_day_on_three_days_is_due_then_alone(
     for each in hours:
         known.came(Course(onset_ns=round(each * HOUR_NS), model="m"))
     assert known.is_due(round(hour * HOUR_NS)) is due
+
+
+def test_of_an_episode_that_is_over_the_sensors_farthest_beyond_their_limits_are_kept() -> None:
+    known = course(UP)
+    for c in range(2 * MOST_SIDES):
+        known.grow_sustained((f"s{c}", 1), float(c), 1.0)
+    known.shorten()
+    assert sorted(known.sustained) == sorted((f"s{c}", 1) for c in range(MOST_SIDES, 2 * MOST_SIDES))
 
 
 def test_only_the_newest_onsets_count() -> None:

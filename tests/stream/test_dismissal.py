@@ -8,17 +8,42 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
-from daemon.control import Feedback, Verdict
+from daemon.control import Feedback, Received, Verdict
 from daemon.detector import Detector
-from daemon.domain import AlertEvent, AlertKind, Output, Phase, PolledRecords, Reading
+from daemon.domain import (
+    AlarmPolicy,
+    AlertEvent,
+    AlertKind,
+    Output,
+    Phase,
+    PolledRecords,
+    Reading,
+    StreamSpec,
+)
+from daemon.stream.alerts import Episodes
 from daemon.stream.dismissal import MARGIN, MOST_DISMISSED, REMEMBERED, Effect
 from daemon.stream.encoding import encode
 from daemon.stream.pipeline import Pipeline
+from daemon.stream.snapshot import key
 from daemon.stream.steps import Step
 from tests.fakes import CentreDetector
-from tests.stream.pipelines import CENTRE, SPEC, feed, make, numbered, of_kind, plain, polls, wide
+from tests.stream.evidence import SENSORS, scored_row
+from tests.stream.pipelines import (
+    CENTRE,
+    PUMPS_0,
+    SPEC,
+    feed,
+    make,
+    numbered,
+    of_kind,
+    plain,
+    polls,
+    steps,
+    wide,
+)
 from tests.stream.test_recovery import Log
 
 EPISODES = set(AlertKind) - {AlertKind.DRIFT}
@@ -187,6 +212,65 @@ def test_what_a_dismissed_anomaly_leaves_in_the_means_is_held_back_and_what_last
     assert [e.kind for e in alerts if e.phase is Phase.OPENED] == [AlertKind.DEVIATION]
 
 
+class Runs:
+    """The alarm of one asset whose high rows lie where a test says in the model's latent space."""
+
+    def __init__(self, refractory: int = 0) -> None:
+        policy = AlarmPolicy(refractory=refractory)
+        self.episodes = Episodes(StreamSpec("pumps", SENSORS), PUMPS_0, policy)
+        self.row = 0
+
+    def run(self, *latents: float, pressure: float = 4.0, model: str = "m", rest: int = 50) -> str | None:
+        """A run of high rows, and rows of rest; the fingerprint of the alert that it opens."""
+        opened = None
+        for latent in (*latents, *[None] * rest):
+            self.row += 1
+            high = latent is not None
+            row = scored_row(self.row, 4.0 if high else 0.0, [pressure if high else 0.1, 0.1, 0.1])
+            if high:
+                row = replace(row, latent=np.array([latent], np.float32))
+            if not self.episodes.cannot_change("p", row.score, 2.7):
+                for event in self.episodes.scored("p", row, 3.0, 2.7, model, "full")[1]:
+                    opened = event.fingerprint if event.phase is Phase.OPENED else opened
+        return opened
+
+    def say(self, fingerprint: str | None, verdict: Verdict) -> None:
+        assert fingerprint is not None
+        self.episodes.take("p", Feedback(fingerprint, verdict), self.row, "m")
+
+
+def test_a_false_alarm_is_held_back_in_its_state_and_after_two_states_in_any() -> None:
+    runs = Runs()
+    runs.say(runs.run(0.0, 2.0), Verdict.FALSE_ALARM)
+    assert runs.run(0.5, 9.0) is None  # it begins where that began
+    second = runs.run(5.0)
+    runs.say(second, Verdict.FALSE_ALARM)
+    assert runs.run(40.0) is None
+    assert runs.run(40.0, pressure=-4.0) is not None
+    runs.say(second, Verdict.CONFIRMED)
+    assert runs.run(40.0) is not None
+    assert runs.run(0.5) is None
+
+
+def test_the_return_from_an_event_within_the_refractory_time_is_part_of_it() -> None:
+    runs = Runs(refractory=8)
+    first = runs.run(0.0, rest=5)
+    assert runs.run(0.0, pressure=-3.5) is None  # its alert goes on
+    runs.say(first, Verdict.FALSE_ALARM)
+    assert runs.run(0.0, rest=5) is None
+    assert runs.run(9.0, pressure=-4.0) is None
+    assert runs.episodes.dismissals.suppressed == 1
+    assert runs.run(0.0, pressure=-4.0) is not None
+
+
+def test_a_new_model_knows_a_false_alarm_by_its_sensors_until_it_has_seen_one() -> None:
+    runs = Runs()
+    runs.say(runs.run(0.0), Verdict.FALSE_ALARM)
+    assert runs.run(40.0, model="newer") is None
+    assert runs.run(41.0, model="newer") is None
+    assert runs.run(0.0, model="newer") is not None
+
+
 # ------------------------------------------------------------------ planned changes
 def lasting(size: float, begin: int, until: int) -> list[Reading]:
     return rows({begin: (size, 0.0)}, until, lasts=until)
@@ -285,6 +369,22 @@ def test_polls_and_restarts_never_show(detector: CentreDetector) -> None:
         crashing.run(until)
         crashing.restart()
     assert plain(crashing.published) == plain(whole.published)
+
+
+def test_a_verdict_comes_as_a_control_message_with_the_records_of_its_asset() -> None:
+    told = Told(rows({20: (4.0, 0.0), 50: (4.2, 0.0)}, 80))
+    told.until(40)
+    list(told.pipeline.saving())
+    (alert,) = [e for e in of_kind(told.outputs, *EPISODES) if e.phase is Phase.OPENED]
+    for position in (0, 1):
+        message = Received(position, 0, Feedback(alert.fingerprint, Verdict.FALSE_ALARM))
+        told.pipeline.take_control(message)
+    committable = [step for step in steps(told.pipeline, told.readings[40:41]) if step.committable]
+    assert committable
+    assert told.pipeline.episodes.dismissals.effects == {Effect.DISMISSED: 1, Effect.NOTED: 1}
+    assert key("sensors.pumps", "p1") in [record.key for record in told.pipeline.saving()]
+    told.done = 41
+    assert not opened(told.until(80))
 
 
 def test_a_planned_change_outlives_a_restart() -> None:

@@ -1,0 +1,109 @@
+"""``anomalyd feedback``: verdicts that are told to a running daemon on real Kafka, and what cannot be told."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
+
+SENSORS = ("pressure", "temperature")
+BEGIN_S = 1_764_397_200
+
+
+def lines(first: int, end: int, *faults: range) -> list[bytes]:
+    """Readings of a pump with a period of 44 rows, whose temperature is off in each of ``faults``."""
+    return [
+        json.dumps(
+            {
+                "asset": "pump-1",
+                "ts": BEGIN_S + row,
+                "values": {
+                    "temperature": 80 + math.sin(row / 7) + 20 * any(row in fault for fault in faults),
+                    "pressure": 4 + math.cos(row / 7) / 10,
+                },
+            }
+        ).encode()
+        for row in range(first, end)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "which alert"),
+        (["8f2c"], "which alert"),
+        (["8f2c", "wrong"], "'false_alarm'"),
+        (["8f2c", "planned", "--list"], "leave the fingerprint out"),
+        (["8f2c", "planned", "--note", "x" * 2_000], "note has 2000 characters"),
+        (["", "planned"], "fingerprint is empty"),
+    ],
+)
+def test_a_verdict_that_cannot_be_told_is_refused_before_any_broker(
+    tmp_path: Path, arguments: list[str], why: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("streams: [{name: s, topics: [t], sensors: [a]}]\n")
+    done = command("feedback", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert why in done.stderr
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tmp_path: Path) -> None:
+    normal = tmp_path / "normal.jsonl"
+    normal.write_bytes(b"\n".join(lines(-700, 0)) + b"\n")
+    topic, prefix = unique("pumps"), unique("out")
+    config = config_for(kafka_bootstrap, topic, prefix, SENSORS)
+    daemon = Daemon(tmp_path / "run", config, "--model", tmp_path / "bundle")
+    options = ("--config", daemon.config, "--set", "model.kind=ppca")
+    done = command("train", normal, *options, "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    make_topic(kafka_bootstrap, topic)
+
+    def feedback(*arguments: str, code: int = 0) -> Any:
+        done = command("feedback", *arguments, "-c", daemon.config, "--json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    def opened() -> list[dict[str, Any]]:
+        found = messages(kafka_bootstrap, f"{prefix}.alerts")
+        return [
+            m["data"] for m in found if m["type"].endswith(".opened.v1") and m["data"]["kind"] == "anomaly"
+        ]
+
+    with daemon:
+        daemon.until(lambda state: True)
+        assert feedback("--list") == []
+        assert "is empty" in feedback("8f2c", "planned", code=2)
+        send(kafka_bootstrap, topic, lines(0, 300, range(200, 220)))
+        daemon.until(lambda state: sum(state["records"].values()) == 300 and bool(opened()))
+        (first,) = opened()
+        name = first["fingerprint"]
+        assert name in feedback("nothing", "planned", code=2)
+        told = feedback(name[:8], "false_alarm", "--note", "lid")
+        assert (told["fingerprint"], told["asset"], told["kind"]) == (name, "pump-1", "anomaly")
+        assert told["effect"].endswith("its like on pump-1 must come half as high again to alert")
+        assert feedback("0123", "confirmed", "--by", "kim", "--force")["asset"] is None
+        daemon.until(lambda state: daemon.log.read_text().count("control_received") == 2)
+        send(kafka_bootstrap, topic, lines(300, 500, range(420, 440)))
+        daemon.until(lambda state: sum(state["records"].values()) == 500)
+        assert daemon.stop() == 0
+    with daemon:  # a successor knows it, too
+        send(kafka_bootstrap, topic, lines(500, 700, range(640, 660)))
+        daemon.until(lambda state: sum(state["records"].values()) == 200)
+        assert daemon.stop() == 0
+    assert [data["fingerprint"] for data in opened()] == [name]
+    listed = feedback("--list")
+    assert [
+        (row["fingerprint"], row["verdict"], row["by"], row["note"], row["counts"]) for row in listed
+    ] == [
+        (name, "false_alarm", getpass.getuser(), "lid", True),
+        ("0123", "confirmed", "kim", None, True),
+    ]
