@@ -21,6 +21,7 @@ from daemon.domain import Progress, Segment
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle, check_writable
 from daemon.runtime.published import NOTHING, OwnTopics
+from daemon.runtime.replica_history import SAMPLE_SEED
 from daemon.runtime.stream_run import StreamPlan
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
@@ -155,6 +156,7 @@ async def train_topics(
         max_record_bytes=plan.max_record_bytes,
         max_asset_bytes=plan.max_asset_bytes,
         max_assets=plan.max_assets,
+        sample_seed=None if options.with_alarms else SAMPLE_SEED,
     )
     found = await history.found(progress)
     rows = sum(len(s.values) for s in found.segments)
