@@ -171,7 +171,8 @@ async def publish_topics(
     connection, prefix = kafka_settings(settings), settings.outputs.prefix
     plan = plan_of(settings, options.stream_name)
     name = plan.spec.name
-    models, decisions = KafkaModels(connection, prefix, [name]), Decisions(connection, prefix)
+    fenced = settings.kafka.delivery == "exactly_once"
+    models, decisions = KafkaModels(connection, prefix, [name]), Decisions(connection, prefix, fenced=fenced)
     with tempfile.TemporaryDirectory() as folder:
         store = ModelStore(Path(folder), models, settings.model.keep, decisions)
         try:
