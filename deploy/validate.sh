@@ -52,8 +52,8 @@ schema() { # schema NAME FILE...: against the oldest supported Kubernetes and th
 
 # --- Kubernetes
 if have kubernetes-validate "Kubernetes schemas"; then
-    mapfile -t plain < <(find deploy/k8s/base -name '*.yaml' ! -name kustomization.yaml ! -name config.yaml | sort)
-    schema "base as written" "${plain[@]}"
+    mapfile -t plain < <(find deploy/k8s/base deploy/k8s/components -name '*.yaml' ! -name kustomization.yaml ! -name config.yaml | sort)
+    schema "base and components as written" "${plain[@]}"
 fi
 if have kubectl "rendered overlays"; then
     for overlay in deploy/k8s/overlays/*/; do

@@ -6,14 +6,18 @@ notes. Training itself is ``runtime.trainer.learn``, run in this process instead
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from daemon.adapters.kafka import KafkaSettings
+from daemon.adapters.registry import DecisionRecord, Decisions, KafkaModels, now_text
 from daemon.commands.accounting import lost_lines, misspelt_lines
 from daemon.commands.derive import check_excluded, plan_for, plan_of, settings_for
 from daemon.commands.file_history import read_history
@@ -23,7 +27,11 @@ from daemon.config import Settings
 from daemon.domain import Progress, Segment
 from daemon.errors import BundleError, InputError, UsageError
 from daemon.model.bundle import Bundle, check_writable
+from daemon.runtime.deciding import record_of
+from daemon.runtime.history import FoundHistory
+from daemon.runtime.model_store import ModelStore
 from daemon.runtime.published import NOTHING, OwnTopics
+from daemon.runtime.replica_history import SAMPLE_SEED
 from daemon.runtime.stream_run import StreamPlan
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
@@ -39,10 +47,17 @@ class TrainOptions(FileOptions):
     """
 
     files: Sequence[Path]  # in order of time; empty: the input topics of the configuration
-    out: Path  # the bundle, a directory
+    out: Path | None  # the bundle, a directory; None: it is published alone
     with_alarms: bool = False  # of topics: learn the rows of alarms too
+    publish: bool = False  # of topics: put it in force, if it passes the gate
 
     def __post_init__(self) -> None:
+        if self.files and self.publish:
+            raise UsageError(
+                "--publish is for topics: import what was trained on files with anomalyd models import"
+            )
+        if self.out is None and not self.publish:
+            raise UsageError("train needs --out, where the bundle is written, or --publish")
         if self.files and self.with_alarms:
             raise UsageError("--with-alarms is for topics: of files everything is learned")
         if not self.files and self.exclude:
@@ -147,6 +162,7 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
         DaemonError: unreadable input, too little of it, or the bundle cannot be written.
     """
     files, exclude = options.files, options.exclude
+    assert options.out is not None
     check_writable(options.out)
     check_excluded(exclude, files)
     settings, notes = settings_for(options, files[0], None)
@@ -168,6 +184,78 @@ async def train_files(options: TrainOptions, progress: Progress = no_progress) -
     return bundle, [*dict.fromkeys(notes), *habit_notes(bundle), *provisional_note(bundle), *bundle.concerns]
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A history that was read."""
+
+    found: FoundHistory
+
+    def read(self, progress: Progress) -> FoundHistory:
+        """See ``UnreadHistory``."""
+        return self.found
+
+
+async def publish_topics(
+    settings: Settings, options: TrainOptions, progress: Progress = no_progress
+) -> tuple[DecisionRecord, list[str]]:
+    """Train on a stream's input topics as the daemon does, gate against the model in force, and publish the decision.
+
+    What another process trains for the stream meanwhile is void: its decision is fenced.
+
+    Returns:
+        The decision, which is on ``<prefix>.retrain``, and notes.
+
+    Raises:
+        DaemonError: no broker, no topic, too few rows, or somebody else has decided meanwhile.
+    """
+    connection, prefix = kafka_settings(settings), settings.outputs.prefix
+    plan = plan_of(settings, options.stream_name)
+    name = plan.spec.name
+    fenced = settings.kafka.delivery == "exactly_once"
+    models, decisions = KafkaModels(connection, prefix, [name]), Decisions(connection, prefix, fenced=fenced)
+    with tempfile.TemporaryDirectory() as folder:
+        store = ModelStore(Path(folder), models, settings.model.keep, decisions)
+        try:
+            await store.lead(name)
+            incumbent = await store.promoted(name)
+            known = () if incumbent is None else Bundle.from_bytes(incumbent).golden
+            history = await _topic_history(settings, connection, plan, options)
+            history = replace(history, judged=True, golden=frozenset(one.fingerprint for one in known))
+            found = await history.found(progress)
+            job = replace(first_training(plan, ()), history=_Read(found), incumbent=incumbent, strict=True)
+            result = await asyncio.to_thread(learn, job, _after_reading(progress))
+            record = record_of(name, result, job.trigger, now_text())
+            await store.decide(record, result.bundle)
+        finally:
+            await models.stop()
+            await decisions.stop()
+    if options.out is not None and result.bundle is not None:
+        Bundle.from_bytes(result.bundle).save(options.out)
+    return record, [*found.notes, *result.concerns]
+
+
+def _after_reading(progress: Progress) -> Progress:
+    return lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
+
+
+async def _topic_history(
+    settings: Settings, connection: KafkaSettings, plan: StreamPlan, options: TrainOptions
+) -> TopicHistory:
+    """What a training on the topics reads."""
+    own = OwnTopics.of(settings.outputs.prefix)
+    return TopicHistory(
+        connection,
+        plan.spec,
+        max(plan.retrain_rows, plan.learn_rows),
+        own=NOTHING if options.with_alarms else await own.existing(connection),
+        max_record_bytes=plan.max_record_bytes,
+        max_asset_bytes=plan.max_asset_bytes,
+        max_assets=plan.max_assets,
+        planned=plan.maintenance,
+        sample_seed=None if options.with_alarms else SAMPLE_SEED,
+    )
+
+
 async def train_topics(
     settings: Settings, options: TrainOptions, progress: Progress = no_progress
 ) -> tuple[Bundle, list[str]]:
@@ -185,18 +273,10 @@ async def train_topics(
         DaemonError: no broker, no topic, too few rows, or the bundle cannot be written.
     """
     connection = kafka_settings(settings)
+    assert options.out is not None
     check_writable(options.out)
-    plan, own = plan_of(settings, options.stream_name), OwnTopics.of(settings.outputs.prefix)
-    history = TopicHistory(
-        connection,
-        plan.spec,
-        max(plan.retrain_rows, plan.learn_rows),
-        own=NOTHING if options.with_alarms else await own.existing(connection),
-        max_record_bytes=plan.max_record_bytes,
-        max_asset_bytes=plan.max_asset_bytes,
-        max_assets=plan.max_assets,
-        planned=plan.maintenance,
-    )
+    plan = plan_of(settings, options.stream_name)
+    history = await _topic_history(settings, connection, plan, options)
     found = await history.found(progress)
     rows = sum(len(s.values) for s in found.segments)
     unused = ", ".join(f"{n} {what}" for what, n in found.unused.items())
@@ -206,8 +286,6 @@ async def train_topics(
     ]
     notes += [f"{n} values were left out: {why}" for why, n in found.left_out.items()]
     notes += [*lost_lines(found.counts, {}), *found.notes]
-    bundle = train_on(
-        plan, found.segments, lambda share, doing: progress(0.3 + 0.7 * share, f"training: {doing}")
-    )
+    bundle = train_on(plan, found.segments, _after_reading(progress))
     bundle.save(options.out)
     return bundle, [*notes, *habit_notes(bundle), *provisional_note(bundle), *bundle.concerns]

@@ -186,7 +186,7 @@ def _sensors(history: Sequence[Segment], spec: StreamSpec) -> list[_Place]:
 
 
 def _asset(history: Sequence[Segment], spec: StreamSpec) -> _Place:
-    """The evidence on whole assets: between the first and the last row of each."""
+    """The evidence on whole assets: between the first and the last row of each, but for what was taken out."""
     place = _Place(max(spec.silent_after_ns // spec.period_ns, 1), seen=True)
     present: dict[str, list[Ints]] = {}
     after_cut: dict[str, list[int]] = {}
@@ -200,8 +200,11 @@ def _asset(history: Sequence[Segment], spec: StreamSpec) -> _Place:
         rows = np.sort(np.concatenate(parts))
         if not len(rows):
             continue
-        place.covered[asset] = _Covered.by([(int(rows[0]), int(rows[-1]))], spec.period_ns)
         cuts = np.searchsorted(np.sort(after_cut.get(asset, [])), rows, "right")  # up to each row
+        runs = np.split(
+            rows, np.flatnonzero(np.diff(cuts)) + 1
+        )  # what lies between two of them shows nothing
+        place.covered[asset] = _Covered.by([(int(run[0]), int(run[-1])) for run in runs], spec.period_ns)
         for i in np.flatnonzero((np.diff(rows) > place.patience) & (np.diff(cuts) == 0)).tolist():
             place.silences.append(_Silence(asset, int(rows[i]), int(rows[i + 1])))
     return place

@@ -37,7 +37,7 @@ class Places:
     async def around(self, when_ns: int) -> tuple[dict[InputPartition, int], dict[InputPartition, int]]:
         """Per partition an offset before which readings are earlier, and one from which on they are not.
 
-        They are no more than ``SAMPLE`` apart, where that many records can be read.
+        They are no more than two samples apart, where that many records can be read.
         """
         low, high = dict(self._log.starts), dict(self._log.ends)
         for p, known in self._known.items():
@@ -54,7 +54,13 @@ class Places:
                     high[p] = middle
                 else:
                     low[p] = middle + 1
-        return low, high
+        # The median is of a sample that begins at the offset: the first half of it may be earlier.
+        return low, {p: min(at + SAMPLE, self._log.ends[p]) for p, at in high.items()}
+
+    async def first_ns(self) -> int | None:
+        """The event time at which the log begins; None if no record of it can be used."""
+        times = await self._times_at(self._log.starts)
+        return min(times.values(), default=None)
 
     async def _times_at(self, places: Mapping[InputPartition, int]) -> dict[InputPartition, int]:
         """Per partition the event time at an offset, or at the next records that can be used."""

@@ -24,6 +24,8 @@ from daemon.stream.steps import RowBlock
 
 FEW = 8
 """Records that ``measure`` reads for the same; it runs in the consuming process, which has other work to do."""
+SAMPLE_SEED = 0
+"""Of the sample that half of a retraining is. Always the same: what is learned depends on the topics alone."""
 DRIFT_READ, MOST_DRIFT_READ = 8, 5_000
 """Newest messages of the drift topic that are read, for each input partition and at most: three of each are wanted,
 between those of other streams."""
@@ -112,6 +114,7 @@ class ReplicaHistory:
             self._own,
             *self._limits,
             self._planned,
+            sample_seed=SAMPLE_SEED,
         )
 
     def plan_stops(self, planned: Sequence[MaintenanceWindow]) -> None:

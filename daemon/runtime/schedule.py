@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from daemon.control import Feedback, Received, RetrainRequest, Verdict
+from daemon.documents import counted
 from daemon.domain import Segment, to_ns
 from daemon.runtime.history import History, UnreadHistory
 from daemon.trigger import Cause, Trigger
@@ -170,8 +171,7 @@ class TrainingSchedule:
             reason = f"every {plan.retrain_every}"
             return Due(scheduled_ns, self._trigger(Cause.SCHEDULE, reason)), trained
         if self._judged and self._clock() - trained.feedback_s >= FEEDBACK_EVERY_S:
-            n = len(self._judged)
-            reason = f"{n} {'verdict' if n == 1 else 'verdicts'} on episodes since the last training"
+            reason = f"{counted(len(self._judged), 'verdict')} since the last training"
             return Due(whole_ns, self._trigger(Cause.FEEDBACK, reason)), trained
         drift = self._history.drift.drifting(model)
         soonest_ns = -1 if trained.drift_ns is None else trained.drift_ns + every_ns

@@ -30,6 +30,7 @@ from daemon.domain import (
     Record,
     Segment,
     StreamSpec,
+    iso,
 )
 from daemon.errors import InputError
 from daemon.maintenance import MaintenanceWindow
@@ -38,6 +39,14 @@ from daemon.runtime.exclusion import beyond_share, exclude_episodes, planned_sto
 from daemon.runtime.history import FoundHistory, HistoryNotReady, TrainingHistory
 from daemon.runtime.places import SAMPLE, Places, time_of
 from daemon.runtime.published import NOTHING, OwnTopics, Published, read_published
+from daemon.runtime.reservoir import (
+    BLOCKS,
+    HOUR_NS,
+    block_length,
+    joined,
+    ranked_blocks,
+    spread_over_conditions,
+)
 from daemon.runtime.segmenting import FOREVER, between, newest_rows
 from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
@@ -70,6 +79,8 @@ class TopicHistory:
         planned: stops whose rows are left out.
         births: of Sparkplug, what partitions have named before the records that will be read.
         golden: confirmed episodes, by fingerprint, whose rows are kept already.
+        sample_seed: of the sample that half of the rows are, of all that the topics hold from before the newest (see
+            ``reservoir``); None: all rows are the newest.
     """
 
     connection: KafkaSettings
@@ -86,6 +97,7 @@ class TopicHistory:
     planned: Sequence[MaintenanceWindow] = ()
     births: Mapping[InputPartition, Sequence[KnownBirth]] = field(default_factory=dict)
     golden: frozenset[str] = frozenset()
+    sample_seed: int | None = None
 
     def knowing(
         self, births: Mapping[InputPartition, Sequence[KnownBirth]], golden: frozenset[str]
@@ -134,6 +146,9 @@ class TopicHistory:
             if not segments:
                 return found
             published = await read_published(self.connection, self.own, self.spec.name)
+            sampled: list[str] = []
+            if self.sample_seed is not None and not self.oldest and not self.births:
+                segments, sampled = await self._with_sample(log, places, segments, read, published)
             golden, missing = await self._golden(log, places, published, read)
         notes = published.notes(
             self.own.alerts or "", min(s.first_row for s in segments) * self.spec.period_ns
@@ -146,11 +161,54 @@ class TopicHistory:
         return replace(
             found,
             segments=kept,
-            notes=(*notes, *more),
+            notes=(*sampled, *notes, *more),
             left_out=left_out,
             golden=golden,
             dismissed=frozenset(f for f, v in published.verdicts.items() if v is not Verdict.CONFIRMED),
         )
+
+    async def _with_sample(
+        self, log: Log, places: Places, newest: Sequence[Segment], read: _ReadRows, published: Published
+    ) -> tuple[list[Segment], list[str]]:
+        """The newest rows with their older half replaced by a sample of all rows before, and what share each has.
+
+        What the sample lacks, because the topics hold less or reading it would be too much, the newest rows make up.
+        """
+        spec, seed = self.spec, self.sample_seed or 0
+        wanted = self.rows // 2
+        if _rows(newest) < self.rows:
+            return list(newest), []  # the topics hold no others
+        recent = newest_rows(newest, self.rows - wanted)
+        first = min(s.first_row for s in recent)
+        span = max(s.first_row + len(s.values) for s in newest) - min(s.first_row for s in newest)
+        length = block_length(spec, wanted, _rows(newest) / span * HOUR_NS / spec.period_ns)
+        begin_ns = await places.first_ns()
+        if length is None or begin_ns is None:
+            return list(newest), []
+        if published.alerts_shortened:  # nobody knows what alarmed before
+            begin_ns = max(begin_ns, published.alerts.first_ns)
+        enough, left = wanted * (2 if spec.condition else 1), 2 * self._most_records
+        blocks: list[Sequence[Segment]] = []
+        for at in ranked_blocks(spec.row(begin_ns), first, length, spec.period_ns, seed)[: 4 * BLOCKS]:
+            if left <= 0 or sum(map(_rows, blocks)) >= enough:
+                break
+            found, records = await self._span(log, places, at, at + length)
+            left -= records
+            blocks += [found] if found else []
+        chosen = spread_over_conditions(blocks, wanted) if spec.condition else blocks
+        total = sum(map(_rows, chosen))
+        if not total:
+            return list(newest), []
+        if total < wanted:
+            recent = newest_rows(newest, self.rows - total)
+            first = min(s.first_row for s in recent)
+            chosen = [between(block, -FOREVER, first) for block in chosen]
+            total = sum(map(_rows, chosen))
+        note = (
+            f"{total} rows are a sample of all from {iso(begin_ns)} on, in {len(chosen)} pieces, and"
+            f" {_rows(recent)} the newest, from {iso(first * spec.period_ns)} on"
+        )
+        return joined([*chosen, recent]), [note]
 
     async def _golden(
         self, log: Log, places: Places, published: Published, read: _ReadRows
@@ -166,7 +224,7 @@ class TopicHistory:
             made = incident_of(one.fingerprint, rows, onset, last, spec.window)
             if made is None:
                 stop = min(last + 1, onset + MOST_ROWS)
-                far = await self._span(log, places, onset - LEAD * spec.window, stop)
+                far, _ = await self._span(log, places, onset - LEAD * spec.window, stop)
                 rows = [segment for segment in far if segment.asset == one.asset]
                 made = incident_of(one.fingerprint, rows, onset, last, spec.window)
             if made is None:
@@ -283,15 +341,19 @@ class TopicHistory:
             wanted_ns = self._read_from_ns(first)
         return all(read.begin[p] <= log.starts[p] or read.first_ns.get(p, FOREVER) <= wanted_ns for p in ends)
 
-    async def _span(self, log: Log, places: Places, first: int, stop: int) -> list[Segment]:
-        """Rows ``first .. stop - 1`` of all assets, wherever they are in the topics; none where that is too much."""
+    async def _span(self, log: Log, places: Places, first: int, stop: int) -> tuple[list[Segment], int]:
+        """Rows ``first .. stop - 1`` of all assets, wherever they are, and how many records were read for them.
+
+        None where that is too much to read.
+        """
         begin, _ = await places.around(self._read_from_ns(first))
         _, end = await places.around(stop * self.spec.period_ns + self._settled_ns)
         most = self._most_records * (READ_PER_CELL if reduces(self.spec) else 1)
-        if sum(end[p] - at for p, at in begin.items()) > most:
-            return []
+        records = sum(end[p] - at for p, at in begin.items())
+        if records > most:
+            return [], 0
         read = await self._feed(log, begin, end, lambda share, doing: None, stop)
-        return between(read.segments, first, stop)
+        return between(read.segments, first, stop), records
 
     async def _feed(
         self,

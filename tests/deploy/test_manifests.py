@@ -465,3 +465,30 @@ def test_validate_refuses_a_misspelt_key(tools: Path, tmp_path: Path) -> None:
     run = validate(deploy, tools)
     assert run.returncode == 1
     assert "livenesProbe" in run.stdout
+
+
+# ------------------------------------------------------------------ trainings in a CronJob
+def test_the_cron_job_trains_as_the_daemon_does_under_the_same_restrictions(base: Document) -> None:
+    job = read(K8S / "components/retrain/cronjob.yaml")
+    template = job["spec"]["jobTemplate"]["spec"]["template"]
+    pod, (only,) = template["spec"], template["spec"]["containers"]
+    daemon = base["spec"]["template"]["spec"]
+    for key in (
+        "securityContext",
+        "serviceAccountName",
+        "automountServiceAccountToken",
+        "enableServiceLinks",
+    ):
+        assert pod[key] == daemon[key]
+    for key in ("securityContext", "image", "imagePullPolicy"):
+        assert only[key] == container(base)[key]
+    assert only["args"] == ["train", "-c", "/etc/anomalyd/config.yaml", "--publish"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in only["volumeMounts"]}
+    assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
+    kafka = config.load(K8S / "overlays/prod/config.yaml").kafka
+    assert kafka.password_file is not None
+    assert mounts["kafka-credentials"] == str(kafka.password_file.parent)
+    # The daemon's Service and disruption budget do not select it.
+    selector = base["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= template["metadata"]["labels"].items()
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"

@@ -261,3 +261,20 @@ def test_usual_hours_are_those_that_counting_occasions_gives(
     for slot in usual - wanted:  # the edge of a habit
         assert slot in sometimes
         assert any((slot + by) % SLOTS in wanted for by in range(-8, 9))
+
+
+def test_a_sample_of_what_was_long_ago_hides_no_habit() -> None:
+    """Between its pieces nothing is known: neither that the asset was silent, nor that it was not."""
+    whole = rows(100, lambda day, hour: np.zeros(len(day), bool))
+    day, hour = np.arange(100 * PER_DAY) // PER_DAY, np.arange(100 * PER_DAY) % PER_DAY * 25
+    by_day = ~at_night(day, hour)
+    recent = only_present(whole, by_day & (day >= 93))
+    pieces = [
+        replace(part, after_cut=True)
+        for piece in range(0, 90, 10)
+        for part in only_present(whole, by_day & (day == piece) & (hour >= 1000) & (hour < 1100))
+    ]
+    sampled = [*pieces, replace(recent[0], after_cut=True), *recent[1:]]
+    habit = learn_silence(sampled, SPEC)
+    assert habit is not None
+    assert hours(habit) == ["the whole asset: silent every day from 19:45 to 06:15 UTC"]

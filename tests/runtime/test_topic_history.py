@@ -422,3 +422,43 @@ async def test_confirmed_incidents_are_found_however_long_ago_they_were(topic: T
         await topic.history(400, own=own).knowing({}, frozenset(prints[:1])).found(lambda share, doing: None)
     )
     assert [one.fingerprint for one in again.golden] == [prints[1]]
+
+
+@pytest.mark.kafka
+async def test_half_of_a_retraining_is_a_sample_of_all_that_the_topics_hold(kafka_bootstrap: str) -> None:
+    """The same however the readings lie in partitions; without rows that an alert names."""
+    lines = fleet(2, range(6_000))
+    found = []
+    for partitions in (1, 3):
+        topic = Topic(kafka_bootstrap)
+        await topic.make(partitions, lines)
+        await topic.alarm(alert("p1", 5_900, 5_950), alert("p1", 5_900, 5_950, Phase.CLOSED))
+        found.append(await topic.found(2_000, sample_seed=0))
+    one, three = found
+    assert same(one.segments, three.segments)
+    assert one.notes == three.notes
+    assert one.notes[0].startswith("1000 rows are a sample of all from 2023-11-14T")
+    seconds = seconds_of(one.segments, "p0")
+    assert len(seconds) == len(set(seconds)) == 1_000  # 25 pieces of 20 seconds, and the newest 500
+    assert seconds[-500:] == list(range(5_500, 6_000))
+    early = [second for second in seconds if second < 5_500]
+    assert min(early) < 1_000 < 4_500 < max(early)
+    margin = 2 * SPEC.window
+    gone = set(range(5_900 - margin, 5_950 + margin + 1))
+    assert seconds_of(one.segments, "p1") == sorted(set(seconds) - gone)
+    everything = (await topic.found(100_000, own=NOTHING)).segments
+    for s in one.segments:
+        (of,) = [w for w in everything if w.asset == s.asset]
+        rows = of.values[s.first_row - of.first_row :][: len(s.values)]
+        assert np.array_equal(rows, s.values, equal_nan=True)
+    whole = await topic.found(100_000, sample_seed=0)
+    assert seconds_of(whole.segments, "p0") == list(range(6_000))
+    assert whole.notes == ()
+
+
+@pytest.mark.kafka
+async def test_of_a_slow_stream_no_row_before_the_end_is_missed(topic: Topic) -> None:
+    """A sample of its records lasts longer than event time needs to settle."""
+    await topic.make(1, fleet(1, range(600)))
+    found = await topic.found(until_ns=(BASE_S + 500) * SECOND_NS)
+    assert seconds_of(found.segments, "p0") == list(range(500))

@@ -8,6 +8,7 @@ import pytest
 
 from daemon.adapters.telemetry import Lifecycle, Status
 from daemon.domain import Phase
+from daemon.trigger import Cause, Trigger
 from tests.adapters.admin.fleet import ASSETS, SENSORS, episode, fleet
 from tests.adapters.admin.serving import ServedStatus, served
 from tests.adapters.pages.markup import HOSTILE, WIDTHS
@@ -116,4 +117,19 @@ def test_before_the_first_model_it_shows_how_far_learning_is(page: Page) -> None
         assert "125 of 500 rows" in page.value("document.querySelector('#assets').innerText")
         assert "No open episodes." in page.value("document.querySelector('#open').innerText")
         assert page.misfits() == []
+    assert page.problems == []
+
+
+def test_a_training_that_runs_shows_why_and_how_far_it_is(port: ServedStatus, page: Page) -> None:
+    (name,) = port.status.streams
+    asked = Trigger(Cause.REQUEST, f"kim asked for it: {HOSTILE}")
+    port.status.training(name, asked, lambda: (0.42, "cross-fitting"))
+    page.problems.clear()
+    for width in WIDTHS:
+        page.open(port.url, width)
+        shown = page.value("document.querySelector('#models').innerText")
+        assert "42 %, cross-fitting" in shown
+        assert "request: kim asked for it: " in shown
+        assert page.misfits() == []
+    assert HOSTILE in page.value("document.querySelector('#models').textContent")
     assert page.problems == []
