@@ -117,6 +117,7 @@ def train(
             soft_wrap=True,
         )
         return
+    assert output is not None
     print_notes(replaced_model(output))
     with progress_bar() as bar:
         if files:
@@ -124,7 +125,6 @@ def train(
         else:
             bundle, notes = run_coroutine(train_topics(settings_from(config, sets), options, bar))
     print_notes(notes)
-    assert output is not None
     trained = trained_as_json(bundle, output)
     if as_json:
         print_json(trained)
