@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +20,6 @@ from daemon.domain import (
     AlertKind,
     Output,
     Phase,
-    PolledRecords,
     Reading,
     StreamSpec,
 )
@@ -41,6 +41,7 @@ from tests.stream.pipelines import (
     of_kind,
     plain,
     polls,
+    snapshots_at_once,
     steps,
     wide,
 )
@@ -407,19 +408,26 @@ def test_a_planned_change_outlives_a_restart() -> None:
 
 
 def test_a_run_that_was_held_back_before_another_model_took_over_is_remembered() -> None:
-    events = events_of(SLOW, 10, 200)
-    models: list[Any] = [replace(SLOW, version="centre-2")]
-    at = next(
-        i
-        for i, e in enumerate(events)
-        if isinstance(e, PolledRecords) and e.items and e.items[0].offset >= 60
-    )
-    events = [*events[:at], *models, *events[at:]]
+    """Among so many assets that its record is not written again meanwhile."""
+    others = [wide(5, 0.1, 0.1, asset=f"q{i}") for i in range(40)]
+    readings = numbered([*others, *copy.deepcopy(HISTORY[:80])])
+    first = fingerprints(SLOW)[0]
+    events: list[Any] = [
+        *polls(readings[:80], [(80, 0)])[:1],
+        Feedback(first, Verdict.FALSE_ALARM),
+        *polls(readings[80:105], [(25, 0)])[:1],
+        replace(SLOW, version="centre-2"),
+        *polls(readings[105:], [(15, 0)])[:1],
+    ]
     whole, crashing = VerdictLog(make, events, SLOW), VerdictLog(make, events, SLOW)
-    whole.run(len(events))
-    for until in range(1, len(events) + 1):
-        crashing.run(until)
-        crashing.restart()
+    with pytest.MonkeyPatch.context() as patch:
+        snapshots_at_once(patch, 1)
+        whole.run(len(events))
+        for until in range(1, len(events) + 1):
+            crashing.run(until)
+            crashing.restart()
     assert plain(crashing.published) == plain(whole.published)
     mine, its = (one.pipeline.episodes.dismissals.snapshot("p1") for one in (whole, crashing))
     assert mine == its
+    assert mine is not None
+    assert len(mine.dismissed[0].onsets) == 2
