@@ -59,6 +59,7 @@ class FoundHistory:
     unused: Mapping[str, int] = field(default_factory=dict)  # records that gave no row, by disposition
     left_out: Mapping[str, int] = field(default_factory=dict)  # cells with a value, by why they were excluded
     counts: Counts = field(default_factory=Counts)  # what became of all records and cells
+    sampled: int = 0  # rows that are not of the newest, but of a sample of all before them
     golden: Sequence[GoldenIncident] = ()  # confirmed incidents that the incumbent does not have
     dismissed: frozenset[str] = frozenset()  # episodes, by fingerprint, that are no confirmed incidents
 

@@ -1,4 +1,4 @@
-"""A sample of all of a history, for the half of a retraining that is not its newest rows.
+"""A sample of all of a history: the half of a retraining that is not its newest rows.
 
 The history is divided into blocks of event time, and each block has a rank that depends on the seed and its number
 alone. Of every hour of the week the block of the lowest rank comes first, in order of rank, then the second of every

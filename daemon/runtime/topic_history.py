@@ -79,8 +79,8 @@ class TopicHistory:
         planned: stops whose rows are left out.
         births: of Sparkplug, what partitions have named before the records that will be read.
         golden: confirmed episodes, by fingerprint, whose rows are kept already.
-        sample_seed: of the sample that half of the rows are, of all that the topics hold from before the newest (see
-            ``reservoir``); None: all rows are the newest.
+        sample_seed: of a sample, of as many rows, of all that the topics hold from before the newest (see ``reservoir``);
+            None: without one.
     """
 
     connection: KafkaSettings
@@ -147,8 +147,10 @@ class TopicHistory:
                 return found
             published = await read_published(self.connection, self.own, self.spec.name)
             sampled: list[str] = []
+            recent_row = -FOREVER
             if self.sample_seed is not None and not self.oldest and not self.births:
-                segments, sampled = await self._with_sample(log, places, segments, read, published)
+                recent_row = min(s.first_row for s in segments)
+                segments, sampled = await self._with_sample(log, places, segments, published)
             golden, missing = await self._golden(log, places, published, read)
         notes = published.notes(
             self.own.alerts or "", min(s.first_row for s in segments) * self.spec.period_ns
@@ -161,6 +163,7 @@ class TopicHistory:
         return replace(
             found,
             segments=kept,
+            sampled=_rows(between(kept, -FOREVER, recent_row)),
             notes=(*sampled, *notes, *more),
             left_out=left_out,
             golden=golden,
@@ -168,19 +171,15 @@ class TopicHistory:
         )
 
     async def _with_sample(
-        self, log: Log, places: Places, newest: Sequence[Segment], read: _ReadRows, published: Published
+        self, log: Log, places: Places, newest: Sequence[Segment], published: Published
     ) -> tuple[list[Segment], list[str]]:
-        """The newest rows with their older half replaced by a sample of all rows before, and what share each has.
+        """The newest rows and a sample of as many from before them, and what share each has.
 
-        What the sample lacks, because the topics hold less or reading it would be too much, the newest rows make up.
+        The sample is smaller where the topics hold less, or reading more would be too much.
         """
-        spec, seed = self.spec, self.sample_seed or 0
-        wanted = self.rows // 2
-        if _rows(newest) < self.rows:
-            return list(newest), []  # the topics hold no others
-        recent = newest_rows(newest, self.rows - wanted)
-        first = min(s.first_row for s in recent)
-        span = max(s.first_row + len(s.values) for s in newest) - min(s.first_row for s in newest)
+        spec, wanted, seed = self.spec, self.rows, self.sample_seed or 0
+        first = min(s.first_row for s in newest)
+        span = max(s.first_row + len(s.values) for s in newest) - first
         length = block_length(spec, wanted, _rows(newest) / span * HOUR_NS / spec.period_ns)
         begin_ns = await places.first_ns()
         if length is None or begin_ns is None:
@@ -199,16 +198,11 @@ class TopicHistory:
         total = sum(map(_rows, chosen))
         if not total:
             return list(newest), []
-        if total < wanted:
-            recent = newest_rows(newest, self.rows - total)
-            first = min(s.first_row for s in recent)
-            chosen = [between(block, -FOREVER, first) for block in chosen]
-            total = sum(map(_rows, chosen))
         note = (
             f"{total} rows are a sample of all from {iso(begin_ns)} on, in {len(chosen)} pieces, and"
-            f" {_rows(recent)} the newest, from {iso(first * spec.period_ns)} on"
+            f" {_rows(newest)} the newest, from {iso(first * spec.period_ns)} on"
         )
-        return joined([*chosen, recent]), [note]
+        return joined([*chosen, newest]), [note]
 
     async def _golden(
         self, log: Log, places: Places, published: Published, read: _ReadRows

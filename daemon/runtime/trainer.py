@@ -6,7 +6,8 @@ thread, which ends when its parent does. Input is a ``TrainingJob``: segments, o
 ``history``), because reading and decoding tens of thousands of records would delay the parent as well. Output
 is a ``TrainingResult``: the bundle as bytes, and the gate's decision, which the bundle holds as well. Nothing is shared.
 
-The newest fifth of the rows is held out from a candidate; the gate compares it with the incumbent on them.
+The newest fifth of the rows (without those of a sample, see ``reservoir``) is held out from a candidate; the gate compares
+it with the incumbent on them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from daemon.runtime.segmenting import ends_at, part_of, span_of
 from daemon.trigger import UNKNOWN, Cause, Trigger
 
 HELD_OUT = 0.2
-"""The newest share of the rows: the gate compares on them, the candidate is not trained on them."""
+"""Of the newest rows the newest share: the gate compares on them, the candidate is not trained on them."""
 INTERRUPTED = 130
 """The exit code of a training process that Ctrl-C ended."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -130,7 +131,8 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
 
     segments = found.segments
     rows = sum(len(segment.values) for segment in segments)
-    older, newer = (list(segments), []) if job.incumbent is None else hold_out(segments)
+    share = HELD_OUT * (1.0 - found.sampled / max(rows, 1))
+    older, newer = (list(segments), []) if job.incumbent is None else hold_out(segments, share)
     incumbent = None if job.incumbent is None else Bundle.from_bytes(job.incumbent)
     until_ns = job.until_ns or found.until_ns or ends_at(segments, job.spec.period_ns)
     known = dataclasses.replace(

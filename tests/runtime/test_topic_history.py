@@ -425,7 +425,9 @@ async def test_confirmed_incidents_are_found_however_long_ago_they_were(topic: T
 
 
 @pytest.mark.kafka
-async def test_half_of_a_retraining_is_a_sample_of_all_that_the_topics_hold(kafka_bootstrap: str) -> None:
+async def test_beside_the_newest_rows_a_retraining_has_a_sample_of_as_many_from_before(
+    kafka_bootstrap: str,
+) -> None:
     """The same however the readings lie in partitions; without rows that an alert names."""
     lines = fleet(2, range(6_000))
     found = []
@@ -433,7 +435,7 @@ async def test_half_of_a_retraining_is_a_sample_of_all_that_the_topics_hold(kafk
         topic = Topic(kafka_bootstrap)
         await topic.make(partitions, lines)
         await topic.alarm(alert("p1", 5_900, 5_950), alert("p1", 5_900, 5_950, Phase.CLOSED))
-        found.append(await topic.found(2_000, sample_seed=0))
+        found.append(await topic.found(1_000, sample_seed=0))
     one, three = found
     assert same(one.segments, three.segments)
     assert one.notes == three.notes
@@ -441,6 +443,7 @@ async def test_half_of_a_retraining_is_a_sample_of_all_that_the_topics_hold(kafk
     seconds = seconds_of(one.segments, "p0")
     assert len(seconds) == len(set(seconds)) == 1_000  # 25 pieces of 20 seconds, and the newest 500
     assert seconds[-500:] == list(range(5_500, 6_000))
+    assert one.sampled == 1_000
     early = [second for second in seconds if second < 5_500]
     assert min(early) < 1_000 < 4_500 < max(early)
     margin = 2 * SPEC.window

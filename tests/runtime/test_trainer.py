@@ -337,3 +337,15 @@ def test_a_training_whose_thread_cannot_be_started_is_a_result_too(monkeypatch: 
     assert outcome is not None
     assert outcome.reason == "the training process could not be started: can't start new thread"
     trainer.stop()
+
+
+def test_rows_of_a_sample_are_not_counted_for_what_is_held_out(incumbent: Bundle) -> None:
+    class Sampled:
+        def read(self, progress: Progress) -> FoundHistory:
+            return FoundHistory([rows_of(2_000, first=8_000)], sampled=1_000, left_out={"alerts": 7})
+
+    outcome = learn(replace(taught([], incumbent), history=Sampled()))
+    assert outcome.bundle is not None
+    assert Bundle.from_bytes(outcome.bundle).facts["rows"] == 1_800  # a fifth of the newest 1,000 is held out
+    assert (outcome.rows, outcome.parent, outcome.left_out) == (2_000, incumbent.version, {"alerts": 7})
+    assert outcome.span_ns == (8_000 * WINDOWED.period_ns, 9_999 * WINDOWED.period_ns)
