@@ -9,7 +9,8 @@ All must hold:
 * on faults injected into those rows (see ``faults``; all kinds that scores can find), but for sensors that either model
   sets aside (see ``unwatched``): recall at most 2
   points below the incumbent's, and what chance allows. A model that has learned a fault as normal fails
-  here, because its spread has grown to contain the fault. Where alarms cut the rows into pieces too short
+  here, because its spread has grown to contain the fault. Only faults count before which the rows are usual to both: an
+  incumbent that does not know a regime, a season or a false alarm finds everything there. Where alarms cut the rows into pieces too short
   for injected faults, the incumbent stays;
 * every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
@@ -38,7 +39,7 @@ import numpy as np
 
 from daemon.alarm import episodes, firing
 from daemon.detector import Detector, Verdicts, Windows
-from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Segment
+from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Mask, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.model.drill import FOUND
@@ -154,6 +155,17 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
         opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
         found[kind.value] = [bool(one.any()) for one in opens.reshape(len(mine), length)[:, 1:]]
     return found
+
+
+def begin_as_usual(detector: Detector, faults: Sequence[Fault]) -> Mask:
+    """(F,) whether the row before each fault is usual to a model: it would close an episode."""
+    L = detector.window
+    windows = np.stack([fault.values[fault.lead - L : fault.lead] for fault in faults])
+    labels = tuple(fault.condition[fault.lead - 1] if fault.condition else "" for fault in faults)
+    baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in faults])
+    evidence = detector.infer(Windows(windows, np.ones(len(windows), bool), labels))
+    verdicts = detector.judge(evidence, baseline, np.arange(len(windows)))
+    return np.asarray(verdicts.score <= detector.closing)
 
 
 def lost_faults(
@@ -286,6 +298,10 @@ def gate(
     lead = max(candidate.window, incumbent.window if incumbent else 0)
     left_out = unwatched(candidate) | (unwatched(incumbent) if incumbent else set())
     faults = injected_faults(held_out, lead, candidate.window, left_out=left_out)
+    if incumbent is not None and faults:
+        usual = begin_as_usual(detector, faults) & begin_as_usual(incumbent.detector(), faults)
+        figures["faults_left_out"] = int((~usual).sum())
+        faults = [fault for fault, counts in zip(faults, usual.tolist(), strict=True) if counts]
     found = hits(detector, faults)
     mine = recall(found)
     figures.update({f"recall_{kind}": share for kind, share in mine.items() if not math.isnan(share)})

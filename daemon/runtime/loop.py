@@ -156,7 +156,8 @@ class Loop:
         if replaying and not pipeline.replaying:
             await self._report_restored_episodes(pipeline)
         poll = before.ingested(stream, pipeline, len(event.items))
-        if event.items or poll.counts:  # without records, time may decide on readings that were held
+        # Without records, time may decide on readings that were held, and a verdict may be taken.
+        if event.items or poll.counts or poll.verdicts:
             self._reporter.poll_ingested(poll)
         if event.items:
             # The outputs of records that are read again were published by a predecessor.
