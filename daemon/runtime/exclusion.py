@@ -156,6 +156,18 @@ class AlertedEpisodes:
             if verdicts.get(fingerprint) is Verdict.FALSE_ALARM
         ]
 
+    def called_normal_ns(self, verdicts: Mapping[str, Verdict]) -> int:
+        """The newest row that people have called normal by a verdict, or that was accepted as a regime; -1: none."""
+        normal = (Verdict.FALSE_ALARM, Verdict.PLANNED)
+        rows = [
+            span.row_ns
+            for fingerprint, mine in self._alerts.items()
+            if verdicts.get(fingerprint) in normal
+            for spans in mine.values()
+            for span in spans
+        ]
+        return max([-1, *rows, *self.accepted.values()])
+
     def confirmed(self, verdicts: Mapping[str, Verdict]) -> list[Incident]:
         """The confirmed episodes that are over, the newest last."""
         found = []

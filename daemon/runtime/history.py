@@ -62,6 +62,7 @@ class FoundHistory:
     sampled: int = 0  # rows that are not of the newest, but of a sample of all before them
     golden: Sequence[GoldenIncident] = ()  # confirmed incidents that the incumbent does not have
     dismissed: frozenset[str] = frozenset()  # episodes, by fingerprint, that are no confirmed incidents
+    called_normal_ns: int = -1  # the newest row of an alert that people have called normal; -1: none
 
 
 @runtime_checkable

@@ -167,6 +167,7 @@ class TopicHistory:
             notes=(*sampled, *notes, *more),
             left_out=left_out,
             golden=golden,
+            called_normal_ns=published.alerts.called_normal_ns(published.verdicts),
             dismissed=frozenset(f for f, v in published.verdicts.items() if v is not Verdict.CONFIRMED),
         )
 

@@ -32,6 +32,7 @@ from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment,
 from daemon.errors import DaemonError
 from daemon.model.decision import Decision
 from daemon.model.golden_incidents import inherited
+from daemon.runtime.compatibility import event_time_in
 from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
 from daemon.runtime.segmenting import ends_at, part_of, span_of
 from daemon.trigger import UNKNOWN, Cause, Trigger
@@ -126,7 +127,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         return ended(str(error), later=True)
     # torch is imported here and not above: only the training process needs these modules.
     from daemon.model.bundle import Bundle
-    from daemon.model.promotion import anchored, gate
+    from daemon.model.promotion import CALLED_NORMAL, anchored, gate
     from daemon.model.training import CalibrationTarget, train
 
     segments = found.segments
@@ -166,6 +167,8 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     bundle = bundle.with_golden(inherited(before, found.golden, found.dismissed))
     if incumbent is not None:
         origin["parent"] = incumbent.version
+        if found.called_normal_ns > (event_time_in(incumbent.facts, "trained_until") or 0):
+            bundle = dataclasses.replace(bundle, facts={**bundle.facts, CALLED_NORMAL: True})
         bundle = anchored(bundle, incumbent)
         # Both are compared at the budget of this training.
         at_budget = dataclasses.replace(incumbent, calibration=incumbent.calibration.for_budget(job.budget))

@@ -18,6 +18,7 @@ from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
     ANCHOR_DAYS,
+    CALLED_NORMAL,
     anchored,
     gate,
     hits,
@@ -243,6 +244,25 @@ def test_a_healthy_retrain_is_promoted(incumbent: Bundle) -> None:
     healthy = trained([Segment("pump-1", 0, machine(1_500, 22))], SETTINGS)
     promoted, reason, figures = judge(healthy, incumbent)
     assert promoted, (reason, figures)
+
+
+def test_an_accepted_regime_that_the_incumbent_alarms_on_is_learned(incumbent: Bundle) -> None:
+    """The incumbent finds every fault there, because it is alarmed before any of them."""
+
+    def faster(seed: int, rows: int) -> Floats:
+        values = machine(rows, seed)
+        values[:, 0] += 2.0 * np.nanstd(values[:, 0])
+        return values
+
+    rows = [Segment("pump-1", 0, machine(1_500, 22)), Segment("pump-2", 0, faster(24, 1_500))]
+    held_out = [*HELD_OUT, Segment("pump-2", 5_000, faster(25, 700))]
+    candidate = trained(rows, SETTINGS)
+    decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
+    assert (decision.promoted, decision.refused_by) == (False, "faults_lost")  # nobody called it normal
+    candidate = dataclasses.replace(candidate, facts={**candidate.facts, CALLED_NORMAL: True})
+    decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
+    assert decision.promoted, decision.reason
+    assert decision.figures["faults_left_out"] > 50
 
 
 def test_a_sensor_that_either_model_sets_aside_has_no_faults(incumbent: Bundle) -> None:
