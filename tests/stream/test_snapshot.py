@@ -22,7 +22,9 @@ def partition() -> PartitionState:
         FleetClockState(1, 2, 3, 4, 9, 6, 7), replay_count=5, drift_due_row=8, stamps_ns=(10, 11)
     )
     change = ModelChange(0, 0, "m", SCALING).snapshot()
-    return PartitionState(snapshot.layout(SPEC), 12, [change], fleet, 3, *DriftState.none(60), None, [])
+    return PartitionState(
+        snapshot.layout(SPEC), 12, [change], fleet, 3, *DriftState.none(60), None, [], 0, []
+    )
 
 
 def test_a_record_of_a_partition_is_read_as_it_was_written() -> None:
