@@ -464,11 +464,14 @@ async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
     return metrics
 
 
-@moves('episodes_suppressed_total{reason="dismissed"}', "verdicts_total")
+@moves(
+    'episodes_suppressed_total{reason="dismissed"}',
+    *(f'verdicts_total{{effect="{effect}"}}' for effect in Effect),
+)
 async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
     metrics = fresh()
     Reporter(metrics, Status({"pumps": 50})).poll_ingested(
-        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2, verdicts={Effect.DISMISSED: 3})
+        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2, verdicts=dict.fromkeys(Effect, 3))
     )
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="dismissed"}'] == 2
