@@ -235,15 +235,21 @@ def lived(month: Month, presses: Presses, days: int, console: Console) -> list[t
     allowed = len(PRESSES) * (days - LEARN_DAYS) / 7.0 * 2  # one anomaly and one deviation a week
     late = [
         each
-        for each in month.alerts()
-        if each["asset"] == "press-2"
-        and each["row"] == each["opened"]
-        and (datetime.fromisoformat(each["opened"]) - BEGIN).days > REGIME + RETRAIN_DAYS + 2
+        for each in month.opened("press-2", REGIME + RETRAIN_DAYS, (0, 24.0 * days))
+        if "anomaly" in each["kinds"]
+    ]
+    told = BEGIN + timedelta(days=REGIME + 1)
+    learned = [
+        each for each in versions if (each["until"] or "") >= told.isoformat() and each["gate"] == "passed"
     ]
     promises = [
         ("every fault is found, after each training", found == faults, f"{len(found)} of {len(faults)}"),
         ("the marked false alarm is not raised a third time", len(raised) <= 2, f"raised on days {raised}"),
-        ("the planned change closes and is learned", bool(planned) and not late, f"{len(late)} alerts later"),
+        (
+            "the planned change closes and is learned",
+            bool(planned and learned) and not late,
+            f"{len(late)} anomalies later, {len(learned)} models passed the gate since",
+        ),
         (
             "false episodes keep to the budget",
             len(false) <= allowed + 2 * allowed**0.5,

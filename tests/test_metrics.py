@@ -650,7 +650,7 @@ async def test_a_model_in_use_shows_when_it_was_trained_and_its_thresholds(bundl
     return metrics
 
 
-@pytest.mark.parametrize("newest_ns", [None, "yesterday", -1, 1 << 70, True, 1.5])
+@pytest.mark.parametrize("newest_ns", [None, -1, 1 << 70])
 async def test_a_model_without_a_valid_training_time_has_none_on_metrics(
     bundle: Bundle, newest_ns: object
 ) -> None:
