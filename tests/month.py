@@ -240,7 +240,9 @@ def lived(month: Month, presses: Presses, days: int, console: Console) -> list[t
     ]
     told = BEGIN + timedelta(days=REGIME + 1)
     learned = [
-        each for each in versions if (each["until"] or "") >= told.isoformat() and each["gate"] == "passed"
+        each
+        for each in versions
+        if (each["until"] or "") >= told.isoformat() and each["gate"] and each["gate"]["promoted"]
     ]
     promises = [
         ("every fault is found, after each training", found == faults, f"{len(found)} of {len(faults)}"),
