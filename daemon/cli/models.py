@@ -1,6 +1,5 @@
 """``anomalyd models``: the versions of the models, and which of them is in force."""
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from daemon.cli.options import AsJson, Config
 from daemon.cli.terminal import (
     log_warnings_only,
+    login,
     out,
     print_json,
     print_notes,
@@ -176,7 +176,7 @@ def promote(
     options = _options(config, stream, directory)
     from daemon.commands.models import promote_model
 
-    _done(run_coroutine(promote_model(options, version, reason, by or _login())), as_json)
+    _done(run_coroutine(promote_model(options, version, reason, by or login())), as_json)
 
 
 @models.command()
@@ -198,7 +198,7 @@ def rollback(
     options = _options(config, stream, directory)
     from daemon.commands.models import roll_back
 
-    _done(run_coroutine(roll_back(options, reason, by or _login())), as_json)
+    _done(run_coroutine(roll_back(options, reason, by or login())), as_json)
 
 
 @models.command()
@@ -260,7 +260,7 @@ def import_(
     options = _options(config, stream, directory)
     from daemon.commands.models import import_model
 
-    _done(run_coroutine(import_model(options, folder, put_in_force, reason, by or _login())), as_json)
+    _done(run_coroutine(import_model(options, folder, put_in_force, reason, by or login())), as_json)
 
 
 def _options(config: Path | None, stream: str | None, directory: Path | None) -> "ModelsOptions":
@@ -268,14 +268,6 @@ def _options(config: Path | None, stream: str | None, directory: Path | None) ->
     from daemon.commands.models import ModelsOptions
 
     return ModelsOptions(config, stream, directory)
-
-
-def _login() -> str:
-    """Who runs the command; empty in a container without a name for its user."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 def _done(change: "Change", as_json: bool) -> None:

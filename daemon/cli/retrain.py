@@ -1,13 +1,12 @@
 """``anomalyd retrain``: ask the running daemon to train now."""
 
-import getpass
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from daemon.cli.options import Config, Sets
-from daemon.cli.terminal import log_warnings_only, out, run_coroutine, settings_from
+from daemon.cli.terminal import log_warnings_only, login, out, run_coroutine, settings_from
 
 
 def retrain(
@@ -27,5 +26,5 @@ def retrain(
     settings = settings_from(config, sets)
     from daemon.commands.retrain import request_training
 
-    name = run_coroutine(request_training(settings, stream, reason, getpass.getuser()))
+    name = run_coroutine(request_training(settings, stream, reason, login()))
     out().print(f"asked for a training of {escape(name)}", soft_wrap=True)

@@ -6,11 +6,11 @@ up, and its decision on ``<prefix>.retrain`` names it.
 
 from __future__ import annotations
 
-from daemon.adapters.kafka import Message, Writer
+from daemon.adapters.kafka.control_topic import send
 from daemon.commands.inputs import chosen_stream
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import RetrainRequest, written
+from daemon.control import RetrainRequest
 
 
 async def request_training(settings: Settings, stream: str | None, reason: str, by: str) -> str:
@@ -25,10 +25,5 @@ async def request_training(settings: Settings, stream: str | None, reason: str, 
         DaemonError: no such stream, or the topic cannot be written.
     """
     name = chosen_stream(settings, stream).name
-    topic, request = f"{settings.outputs.prefix}.feedback", written(RetrainRequest(name, reason, by))
-    writer = Writer(kafka_settings(settings))
-    try:
-        await writer.write([Message(topic, None, request, (), 0)])
-    finally:
-        await writer.stop()
+    await send(kafka_settings(settings), settings.outputs.prefix, RetrainRequest(name, reason, by))
     return name
