@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from daemon.cli.options import Config, Sets
-from daemon.cli.terminal import log_warnings_only, login, out, run_coroutine, settings_from
+from daemon.cli.options import AsJson, Config, Sets
+from daemon.cli.terminal import log_warnings_only, login, out, print_json, run_coroutine, settings_from
 
 
 def retrain(
@@ -16,6 +16,10 @@ def retrain(
         str | None, typer.Option("--stream", help="Whose model.", show_default="the only stream")
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the record.", show_default=False)] = "",
+    by: Annotated[
+        str | None, typer.Option("--by", help="Who says so, for the record.", show_default="your login")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Ask the running daemon to train a stream's model now.
 
@@ -26,5 +30,9 @@ def retrain(
     settings = settings_from(config, sets)
     from daemon.commands.retrain import request_training
 
-    name = run_coroutine(request_training(settings, stream, reason, login()))
+    by = login() if by is None else by
+    name = run_coroutine(request_training(settings, stream, reason, by))
+    if as_json:
+        print_json({"stream": name, "reason": reason, "by": by})
+        return
     out().print(f"asked for a training of {escape(name)}", soft_wrap=True)
