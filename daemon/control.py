@@ -12,14 +12,16 @@ what. Keys that are not known are refused: a misspelt one would be a wish that n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-LARGEST = 65_536
-"""Bytes of a control message, at most."""
+LARGEST = 8_192
+"""Bytes of a control message, at most: partitions keep those of maintenance in their records of state."""
+INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
+"""Between which the times of a control message lie: nanoseconds since 1970 are 64 bits."""
 _TEXT = 1_000  # characters of a note or a reason
 
 
@@ -130,8 +132,12 @@ def _fault(control: Control) -> str | None:
             for name in ("start", "end"):
                 if getattr(control, name).tzinfo is None:
                     return f"{name} needs a time zone, as 2026-01-31T08:00:00Z"
+                if not INSTANTS[0] <= getattr(control, name) < INSTANTS[1]:
+                    return f"{name} {getattr(control, name).isoformat()} is not from 1970 to 2261"
             if control.end < control.start:
                 return "maintenance ends before it starts"
+            if len(written(control)) > LARGEST:
+                return f"more than {LARGEST} bytes"
         case RetrainRequest() if not control.retrain:
             return "retrain is empty: it names the stream"
     return None

@@ -7,19 +7,23 @@ as the first. Whether an instant lies in a window depends on that instant alone,
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 
-from dateutil.rrule import rrule, rrulestr
+from dateutil.rrule import rrulestr
 
 from daemon.control import MaintenanceOrder
 from daemon.domain import EPOCH, to_ns, zone_of
 
-MOST_OCCURRENCES = 200_000
-"""Occurrences of a recurring window that are looked at; after these it is over. Every hour for 22 years."""
+MOST_OCCURRENCES = 100_000
+"""Occurrences of a recurring window that are looked at; after these it is over. Every day for 270 years."""
+LAST = datetime(2261, 12, 31, tzinfo=UTC)
+_RULE = re.compile(r"(?:RRULE:)?([A-Za-z]+=[^;=\s]+(?:;[A-Za-z]+=[^;=\s]+)*)")
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +55,7 @@ class MaintenanceWindow:
     def __post_init__(self) -> None:
         self._starts = [self.start_ns]
         if self.rule:
-            self._later = iter(_rule(self.rule, self.start_ns, self.timezone))
+            self._later = _rule(self.rule, self.start_ns, self.timezone)
             self._starts = []
             self._extend(self.start_ns)
 
@@ -107,7 +111,10 @@ class MaintenanceWindow:
     def _extend(self, time_ns: int) -> None:
         """Find the occurrences up to the first one after an instant."""
         while self._later is not None and (not self._starts or self._starts[-1] <= time_ns):
-            following = next(self._later, None)
+            try:
+                following = next(self._later, None)
+            except Exception:  # noqa: BLE001 - of the library, deep in a rule that it has accepted: it recurs no more
+                following = None
             if following is None or len(self._starts) >= MOST_OCCURRENCES:
                 self._later = None
             else:
@@ -119,21 +126,30 @@ def ns_of(instant: datetime) -> int:
     return to_ns(instant.astimezone(UTC) - EPOCH)
 
 
-def _rule(text: str, start_ns: int, timezone: str) -> rrule:
-    """The recurrence of a window, from its first occurrence on."""
+def _rule(text: str, start_ns: int, timezone: str) -> Iterator[datetime]:
+    """The occurrences of a window, from its first on, up to the end of all instants."""
     zone = zone_of(timezone) if timezone else UTC
     first = (EPOCH + timedelta(microseconds=start_ns // 1_000)).astimezone(zone)
-    if any(line.upper().startswith(("DTSTART", "EXRULE", "RDATE", "EXDATE")) for line in text.splitlines()):
-        raise ValueError(
-            f"rrule {text[:200]!r}: the rule alone, as FREQ=WEEKLY;BYDAY=SU; it begins with the start"
-        )
+    named = f"rrule {text[:200]!r}"
+    found = _RULE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{named} cannot be understood: write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)")
+    parts = dict(part.upper().split("=", 1) for part in found[1].split(";"))
+    if parts.get("FREQ") in ("SECONDLY", "MINUTELY", "HOURLY"):
+        raise ValueError(f"{named} recurs more often than daily: write FREQ=DAILY;BYHOUR=6,14,22")
+    # The library counts for ever where no day fits: so it is given an end, and counted here.
+    count = parts.pop("COUNT", None)
+    end = "UNTIL" in parts
     try:
-        found = rrulestr(text, dtstart=first)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if parts.get("INTERVAL") == "0" or (count is not None and int(count) < 1):
+            raise ValueError("below one")
+        rule: Any = rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=first)
+        rule = rule if end else rule.replace(until=LAST)
+        later = iter(rule) if count is None else islice(rule, int(count))
+        begins = next(later, None)
+    except Exception as error:  # of any kind, by the library
         why = str(error) if "UNTIL" in str(error) else "write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)"
-        raise ValueError(f"rrule {text[:200]!r} cannot be understood: {why}") from error
-    if not isinstance(found, rrule):
-        raise ValueError(f"rrule {text[:200]!r}: one rule, as FREQ=WEEKLY;BYDAY=SU")
-    if "SECONDLY" in text.upper() or "MINUTELY" in text.upper():
-        raise ValueError(f"rrule {text[:200]!r} recurs more often than every hour")
-    return found
+        raise ValueError(f"{named} cannot be understood: {why}") from error
+    if begins is None:
+        raise ValueError(f"{named} never occurs")
+    return chain([begins], later)

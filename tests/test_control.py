@@ -65,9 +65,13 @@ def test_a_person_writes_only_what_is_needed() -> None:
             b'{"maintenance":"m","start":"2026-01-31T08:00:00Z","end":"2026-01-31T07:00:00Z"}',
             "ends before it starts",
         ),
-        (b'{"retrain":"a","note":"' + b"x" * 70_000 + b'"}', "more than the 65536"),
+        (
+            b'{"maintenance":"m","start":"0001-01-01T00:00:00+14:00","end":"2026-01-31T07:00:00Z"}',
+            "not from 1970 to 2261",
+        ),
+        (b'{"retrain":"a","note":"' + b"x" * 9_000 + b'"}', "more than the 8192"),
         (b'{"retrain":"a","reason":"' + b"x" * 1_001 + b'"}', "reason has 1001 characters"),
-        (b'{"a":' + b"[" * 60_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 8_000, "nested too deeply"),
     ],
 )
 def test_what_is_no_control_message_is_refused_with_the_reason(message: bytes, why: str) -> None:

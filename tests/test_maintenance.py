@@ -64,7 +64,7 @@ def test_a_rule_that_ends_is_over() -> None:
 @given(
     st.integers(-50, 400),
     st.integers(0, 300),
-    st.sampled_from(["", "FREQ=DAILY;COUNT=4", "FREQ=HOURLY;INTERVAL=5"]),
+    st.sampled_from(["", "FREQ=DAILY;COUNT=4", "RRULE:FREQ=DAILY;BYHOUR=1,6,11"]),
 )
 def test_the_occurrences_of_a_span_are_those_that_one_of_its_hours_lies_in(
     first: int, lasts: int, rule: str
@@ -91,9 +91,16 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
         ("EVERY SUNDAY", "", "cannot be understood"),
         ("FREQ=OFTEN", "", "cannot be understood"),
         ("FREQ=WEEKLY;BYDAY=XX", "", "cannot be understood"),
-        ("FREQ=MINUTELY", "", "more often than every hour"),
-        ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "begins with the start"),
-        ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "one rule"),
+        ("FREQ=MONTHLY;BYDAY=99MO", "", "cannot be understood"),
+        ("FREQ=YEARLY;BYEASTER=99999999", "", "cannot be understood"),
+        ("FREQ=DAILY;INTERVAL=0;BYMONTH=2", "", "cannot be understood"),
+        ("FREQ=DAILY;COUNT=0", "", "cannot be understood"),
+        ("FREQ=DAILY;COUNT=x", "", "cannot be understood"),
+        ("FREQ=HOURLY", "", "more often than daily"),
+        ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "", "never occurs"),
+        ("FREQ=DAILY;COUNT=2;BYMONTH=2;BYMONTHDAY=30", "", "never occurs"),
+        ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "cannot be understood"),
+        ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "cannot be understood"),
         ("FREQ=DAILY", "Mars/Olympus", "no time zone"),
         ("FREQ=DAILY;UNTIL=20260401T000000", "", "UTC"),
     ],

@@ -166,7 +166,7 @@ ORDERS = st.lists(
         st.integers(0, 30),
         st.lists(st.sampled_from(["p1", "p2", "p3"]), max_size=2, unique=True),
         st.sampled_from("ab"),
-        st.sampled_from(["", "", "FREQ=HOURLY"]),
+        st.sampled_from(["", "", "FREQ=DAILY"]),
     ),
     max_size=4,
 )
