@@ -1,5 +1,6 @@
 """``anomalyd run``: the daemon on Kafka, until SIGTERM. The only command that logs by the configuration."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ def run(
     before `--model`. A changed configuration file is read anew (at once with SIGHUP): what can change
     changes, with all state kept, and the log says what needs a restart. Health and metrics are on `http.port`.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can read its configuration anew
     settings = settings_from(config, sets)
     configure_logging(settings.logging.level, settings.logging.format)
     import structlog

@@ -1,13 +1,15 @@
 """What people tell the daemon while it runs: control messages, read from their topic and passed on.
 
 All messages go to every pipeline of the streams, which take each once and at an offset that can be committed
-(``stream.controls``). A topic that cannot be read is reported, and tried again: detection never waits for it.
+(``stream.controls``). The topic is read beside the loop: one that cannot be read is reported and tried again, and
+detection never waits for it, but for some seconds at the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from daemon.adapters.telemetry import Reporter
 from daemon.control import Received, RetrainRequest
@@ -18,6 +20,8 @@ from daemon.stream.pipeline import Pipeline
 
 POLL_EVERY_S = 1.0
 """How often the topic is read."""
+START_S = 15.0
+"""How long the start waits for it."""
 
 
 class ControlSource(Protocol):
@@ -25,12 +29,13 @@ class ControlSource(Protocol):
 
     received: list[Received]
     end: int
+    born_ns: int
 
-    async def refresh(self) -> Sequence[Received]:
+    def refresh(self) -> Coroutine[Any, Any, Sequence[Received]]:
         """Read to the present end; the messages that are new."""
         ...
 
-    async def poll(self) -> Sequence[Received]:
+    def poll(self) -> Coroutine[Any, Any, Sequence[Received]]:
         """The messages that have come since, without a wait."""
         ...
 
@@ -42,7 +47,7 @@ class Controls:
         source: the topic; None: there is none.
         streams: whom they are passed on to.
         reporter: receives what happens.
-        pauses: for long waits.
+        pauses: for the wait at the start.
         clock: monotonic seconds.
         hear: is given each message once, in their order.
     """
@@ -63,46 +68,75 @@ class Controls:
         self._clock = clock
         self._hear = hear
         self._read = False  # the topic was read to its end once
-        self._polled_at = -POLL_EVERY_S
+        self._read_at = 0.0  # on the clock
+        self._born_ns = -1  # of the topic when it was last read
+        self._task: asyncio.Task[Sequence[Received]] | None = None
 
-    async def poll(self) -> None:
-        """Pass on what has come; at the first call all that the topic holds."""
-        now = self._clock()
-        if self._source is None or now - self._polled_at < POLL_EVERY_S:
+    async def start(self) -> None:
+        """Read what the topic holds before the first record is judged; a topic that does not answer is left for later."""
+        if self._source is not None:
+            task = self._begin(self._source.refresh())
+            await self._pauses.unless_closing(asyncio.wait({task}, timeout=START_S))
+            self.poll()
+
+    def poll(self) -> None:
+        """Pass on what has come, and begin to read again if that is due; never waits."""
+        if self._source is None:
             return
-        self._polled_at = now
-        first = not self._read
-        try:
-            fresh = await self._pauses.unless_closing(
-                self._source.refresh() if first else self._source.poll()
-            )
-        except DaemonError as error:
-            self._reporter.told.controls_unread(str(error))
+        if self._task is None:
+            if self._clock() - self._read_at >= POLL_EVERY_S:
+                self._begin(self._source.poll() if self._read else self._source.refresh())
             return
-        if fresh is None:
+        if not self._task.done():
             return
-        self._read = True
-        for each in self._source.received if first else fresh:
-            self._hear(each)
-        for stream in self._streams:
-            for pipeline in stream.pipelines.values():
-                self._pass_on(pipeline, self._source.received if first else fresh)
-        if not first:
-            for each in fresh:
-                self._reporter.told.control_received(each)
+        task, self._task = self._task, None
+        error = task.exception()
+        if error is not None:
+            if not isinstance(error, DaemonError | OSError):
+                raise error
+            self._reporter.told.controls_unread(str(error) or repr(error))
+            return
+        self._take(task.result())
+
+    async def stop(self) -> None:
+        """End a read that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
     def assigned(self, pipeline: Pipeline) -> None:
         """A partition was assigned here, and restored: it takes what its predecessor has not."""
         if self._source is not None and self._read:
             self._pass_on(pipeline, self._source.received)
 
-    def _pass_on(self, pipeline: Pipeline, messages: Sequence[Received]) -> None:
-        controls = pipeline.parts.controls
+    def _begin(self, reading: Coroutine[Any, Any, Sequence[Received]]) -> asyncio.Task[Sequence[Received]]:
+        self._read_at = self._clock()
+        self._task = asyncio.get_running_loop().create_task(reading, name="read control messages")
+        return self._task
+
+    def _take(self, fresh: Sequence[Received]) -> None:
+        """Pass on messages; at the first read, and from a topic that was made anew, all that it holds."""
         assert self._source is not None
-        if controls.position > self._source.end:
-            # Positions of another topic: what this one says is not known here.
-            self._reporter.told.controls_begun_anew(pipeline.partition, controls.position, self._source.end)
-            controls.begin_anew()
+        first, self._read = not self._read, True
+        anew = self._source.born_ns != self._born_ns
+        self._born_ns = self._source.born_ns
+        for each in self._source.received if first else fresh:
+            self._hear(each)
+        for stream in self._streams:
+            for pipeline in stream.pipelines.values():
+                self._pass_on(pipeline, self._source.received if first or anew else fresh)
+        if not first:
+            for each in fresh:
+                self._reporter.told.control_received(each)
+
+    def _pass_on(self, pipeline: Pipeline, messages: Sequence[Received]) -> None:
+        assert self._source is not None
+        if self._source.born_ns < 0:
+            return
+        controls = pipeline.parts.controls
+        position = controls.position
+        if controls.follow(self._source.born_ns):
+            self._reporter.told.controls_begun_anew(pipeline.partition, position, self._source.end)
         for message in messages:
             if message.position >= controls.position and not isinstance(message.control, RetrainRequest):
                 pipeline.take_control(message)

@@ -87,7 +87,7 @@ class Loop:
         try:
             if not await self._pauses.unless_closing(self.lifecycle.start()):
                 return
-            await self._controls.poll()
+            await self._controls.start()
             async for event in self._source.events():
                 self._reporter.beat()
                 if self._options.each_round is not None:
@@ -101,13 +101,14 @@ class Loop:
                         if event.handover:
                             self._committer.request()
                         await self._feed(event)
-                await self._controls.poll()
+                self._controls.poll()
                 await self.lifecycle.poll_registry()
                 await self.lifecycle.advance_idle()
                 await self._committer.commit()
                 await self._run_drills()
             await self._committer.commit(last=True)
         finally:
+            await self._controls.stop()
             await self.lifecycle.stop()
 
     # -------------------------------------------------------------- partitions

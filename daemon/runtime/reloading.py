@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from daemon.adapters.telemetry import Reporter, configure_logging
 from daemon.config import Settings
-from daemon.errors import ConfigError
+from daemon.errors import DaemonError
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 
 LOOK_EVERY_S = 1.0
@@ -155,8 +155,9 @@ class Reloading:
                 for stream in self._streams
                 if stream.spec.name == section.name
             ]
-        except ConfigError as error:
-            self._reporter.told.config_refused(str(error))
+        except Exception as error:  # noqa: BLE001 - the configuration in force is known to work
+            known = isinstance(error, DaemonError)
+            self._reporter.told.config_refused(str(error) if known else f"{type(error).__name__}: {error}")
             return
         for plan, stream in zip(plans, self._streams, strict=True):
             stream.reconfigure(plan)

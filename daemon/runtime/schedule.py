@@ -74,6 +74,7 @@ class TrainingSchedule:
         self._wanted_rows = plan.learn_rows
         self._trained = _Trained(feedback_s=clock() - FEEDBACK_EVERY_S)
         self._before = self._trained  # before the last training, if that has to be repeated
+        self._after = self._before  # ... as it left it, if nobody decided meanwhile
         self._not_before_s = 0.0  # on the clock
         self._repeat_s = REPEAT_S[0]
         self._asked: list[tuple[int, RetrainRequest]] = []  # requests without a decision, by position
@@ -149,6 +150,7 @@ class TrainingSchedule:
                 self._trained = replace(self._trained, drift_ns=due.until_ns)
             case Cause.FEEDBACK:
                 self._trained = replace(self._trained, feedback_s=self._clock())
+        self._after = self._trained
         return due
 
     def _next(self, complete_ns: int, model: str) -> tuple[Due | None, _Trained]:
@@ -196,7 +198,7 @@ class TrainingSchedule:
 
     def repeat_later(self, *, retraining: bool) -> None:
         """A training's history could not be read: the same training is due again after a while."""
-        if retraining:
+        if retraining and self._trained == self._after:  # else somebody has decided on it meanwhile
             self._trained = self._before
         self._not_before_s = self._clock() + self._repeat_s
         self._repeat_s = min(2 * self._repeat_s, REPEAT_S[1])

@@ -256,7 +256,7 @@ class StreamRun:
         if self.drill is not None:
             self.drill.policy = plan.policy
         for pipeline in self.pipelines.values():
-            pipeline.use_policy(plan.policy, plan.maintenance)
+            pipeline.use_policy(plan.policy, plan.maintenance, plan.budget if plan.online else None)
         if self.bundle is not None and (plan.budget, plan.deviation_budget) != before:
             self.use(Bundle.from_bytes(self.bundle), self.bundle, committable=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from daemon.detector import Detector
-from daemon.domain import AlarmPolicy, Output
+from daemon.domain import AlarmPolicy, Budget, Output
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.evaluation import Evaluation
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE
@@ -34,16 +34,18 @@ class Changes:
         self._parts = parts
         self._evaluation = evaluation
         self._next_detector: Detector | None = None
-        self._next_policy: tuple[AlarmPolicy, Sequence[MaintenanceWindow]] | None = None
+        self._next_policy: tuple[AlarmPolicy, Sequence[MaintenanceWindow], Budget | None] | None = None
 
     @property
     def due(self) -> bool:
         """Whether anything waits."""
         return self.model_due or self._next_policy is not None or self._parts.controls.due
 
-    def use_policy(self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow]) -> None:
+    def use_policy(
+        self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow], online: Budget | None
+    ) -> None:
         """Settings of the alarms are to come into force, with the planned stops of the configuration."""
-        self._next_policy = policy, maintenance
+        self._next_policy = policy, maintenance, online
 
     def use_next(self, detector: Detector | None) -> None:
         """A model is to come into force."""
@@ -59,8 +61,7 @@ class Changes:
         parts, outputs = self._parts, list[Output]()
         if self._next_policy is not None:
             yield from self._save(parts.names, offset)
-            parts.ledger.mark(parts.stale(parts.names()))
-            parts.episodes.use_policy(*self._next_policy)
+            parts.use_policy(*self._next_policy)
             self._next_policy = None
         if self.model_due:
             yield from self._save(parts.judged_assets, offset)

@@ -26,13 +26,15 @@ class Controls:
         maintenance: what its orders change.
 
     Attributes:
-        position: messages before it have been taken.
+        position: messages before it have been taken ...
+        of_topic: ... of the topic whose first record is of this time, ns; -1: none has been taken.
         changed: whether it has moved since the last record of state.
         refused: messages that could not be used.
     """
 
     def __init__(self, spec: StreamSpec, assets: AssetTable, maintenance: Maintenance) -> None:
         self.position = 0
+        self.of_topic = -1
         self.changed = False
         self.refused = 0
         self._spec = spec
@@ -54,16 +56,18 @@ class Controls:
     def concerned(self) -> set[str]:
         """The assets that the message to be taken now is about: a replay must not judge their rows by it."""
         control, mine = self._waiting[0].control, self._assets.slots.keys()
-        if isinstance(control, MaintenanceOrder) and control.stream in ("", self._spec.name):
-            return set(control.assets) & mine if control.assets else set(mine)
-        return set()
+        if not isinstance(control, MaintenanceOrder):
+            return set()
+        assets = self._maintenance.concerned(control)
+        return set(mine) if assets is None else set(assets) & mine
 
-    def take(self) -> Control:
+    def take(self, event_time_ns: int) -> Control:
         """Take that message: what it says of maintenance is in force now. Verdicts are the caller's."""
         received = self._waiting.popleft()
         self.position, self.changed = received.position + 1, True
         control = received.control
-        if isinstance(control, MaintenanceOrder) and control.stream in ("", self._spec.name):
+        if isinstance(control, MaintenanceOrder):
+            self._maintenance.drop_over(event_time_ns)
             try:
                 self._maintenance.order(control)
             except ValueError:
@@ -75,14 +79,20 @@ class Controls:
         """The orders of maintenance in force, part of the partition's record of state; beside ``position``."""
         return [written(order) for order in self._maintenance.orders()]
 
-    def restore(self, position: int, orders: Sequence[bytes]) -> None:
+    def restore(self, position: int, of_topic: int, orders: Sequence[bytes]) -> None:
         """Continue as another process left it."""
-        self.position = position
+        self.position, self.of_topic = position, of_topic
         read = [read_control(each) for each in orders]
         self._maintenance.restore_orders(each for each in read if isinstance(each, MaintenanceOrder))
         while self._waiting and self._waiting[0].position < position:
             self._waiting.popleft()
 
-    def begin_anew(self) -> None:
-        """The topic was made anew: its first message is the next."""
-        self.position, self.changed = 0, True
+    def follow(self, of_topic: int) -> bool:
+        """Go on with a topic; True if it is another than before, so that its first message is the next."""
+        other = self.of_topic not in (-1, of_topic)
+        if other:
+            self.position = 0
+            self._waiting.clear()
+        self.changed |= other
+        self.of_topic = of_topic
+        return other

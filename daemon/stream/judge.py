@@ -152,6 +152,10 @@ class Judge:
         self._baseline = np.zeros((self._assets.capacity, states))
         self._begun.values[:] = False
 
+    def exchange(self, detector: Detector) -> None:
+        """Judge with the same model with other thresholds; every baseline goes on."""
+        self.detector = detector
+
     def keep_begun(self, which: Mask) -> None:
         """Baselines of other assets than these (N,) begin anew."""
         self._begun.values &= which

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from daemon.control import MaintenanceOrder
-from daemon.domain import StreamSpec
+from daemon.domain import DAY_NS, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 
-MOST_ORDERS = 1_000
-"""Windows of control messages that are kept; beyond it those that begin first are dropped."""
+MOST_ORDERS = 100
+"""Windows of control messages that are kept; beyond it those that end first are dropped. All of them are in each record of
+the partition, which Kafka takes up to a megabyte of."""
+KEPT_DAYS = 7
+"""Days of event time for which a window that is over is kept: rows may come late, and are judged in a replay."""
 
 
 class Maintenance:
@@ -59,17 +62,39 @@ class Maintenance:
 
     # -------------------------------------------------------------- control messages
     def order(self, order: MaintenanceOrder) -> None:
-        """Take in a control message; it replaces an earlier one of the same name.
+        """Take in a control message; it replaces an earlier one of the same name, also one that is of another stream now.
 
         Raises:
             ValueError: its rule or time zone cannot be used.
         """
         window = MaintenanceWindow.ordered(order)
         self._ordered.pop(order.maintenance, None)
-        self._ordered[order.maintenance] = order, window
+        if order.stream in ("", self._spec.name):
+            self._ordered[order.maintenance] = order, window
         while len(self._ordered) > MOST_ORDERS:
-            del self._ordered[min(self._ordered, key=lambda name: self._ordered[name][1].start_ns)]
+            del self._ordered[min(self._ordered, key=lambda name: self._ordered[name][1].end_ns)]
         self._gather()
+
+    def drop_over(self, time_ns: int) -> None:
+        """Drop what was over long before an event time: no row of it will come any more."""
+        old = [
+            name
+            for name, (_, window) in self._ordered.items()
+            if window.is_over(time_ns - KEPT_DAYS * DAY_NS)
+        ]
+        for name in old:
+            del self._ordered[name]
+        if old:
+            self._gather()
+
+    def concerned(self, order: MaintenanceOrder) -> tuple[str, ...] | None:
+        """The assets whose rows an order judges otherwise than before; None: all."""
+        known = self._ordered.get(order.maintenance)
+        replaced = () if known is None else known[0].assets or None
+        mine: tuple[str, ...] | None = ()
+        if order.stream in ("", self._spec.name):
+            mine = order.assets or None
+        return None if replaced is None or mine is None else (*replaced, *mine)
 
     def orders(self) -> list[MaintenanceOrder]:
         """The control messages in force, part of the partition's record of state."""

@@ -137,6 +137,12 @@ class Parts:
     # -------------------------------------------------------------- the model
     def use(self, detector: Detector | None, position: int) -> list[Output]:
         """Judge with this detector from here on; the records of the outgoing model's drift intervals."""
+        if detector is not None and self.judge.detector is not None and detector.version == self.judge.model:
+            # The same model with the thresholds of another budget: nothing of what was judged is void.
+            self.ledger.mark(self.names())
+            self.judge.exchange(detector)
+            self.thresholds.exchange(detector)
+            return []
         self.ledger.mark(self.needing_snapshot())
         self.judge.use(detector)
         self.thresholds.use(detector)
@@ -170,11 +176,19 @@ class Parts:
         """All assets."""
         return set(self.assets.slots)
 
+    def use_policy(
+        self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow], online: Budget | None
+    ) -> None:
+        """The settings of the alarms, the planned stops of the configuration and the budget of the online correction."""
+        self.ledger.mark(self.names() if self.thresholds.corrected else self.stale(self.names()))
+        self.episodes.use_policy(policy, maintenance)
+        self.thresholds.configure(policy.hysteresis, online, self.judge.detector)
+
     # -------------------------------------------------------------- control messages
     def take_control(self) -> list[Output]:
         """Take the control message that is next, and mark the assets that it changes or may have changed."""
         self.ledger.mark(self.stale(self.controls.concerned()))
-        control = self.controls.take()
+        control = self.controls.take(self.ingest.clock.row * self.spec.period_ns)
         if not isinstance(control, Feedback):
             return []
         result = self.take_feedback(control)
@@ -204,7 +218,10 @@ class Parts:
             dismissals.effects[Effect.UNKNOWN] += 1
             return FeedbackResult([], set(), Effect.UNKNOWN)
         newest = int(self.windows.last_row[slot].max(initial=-1))
+        engaged = self.episodes.is_engaged(asset)
         taken, events = self.episodes.take(asset, feedback, newest, self.judge.model)
+        if engaged and not self.episodes.is_engaged(asset):
+            self.thresholds.closed(slot)
         if taken.rejudges:
             self.judge.begin_anew(slot)
         dismissals.effects[taken.effect] += 1

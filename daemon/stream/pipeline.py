@@ -40,6 +40,7 @@ from daemon.control import Received
 from daemon.detector import Detector
 from daemon.domain import (
     AlarmPolicy,
+    Budget,
     Disposition,
     Dropped,
     InputPartition,
@@ -225,11 +226,7 @@ class Pipeline:
         return self._changes.use(detector, self.offset)
 
     def use_when_committable(self, detector: Detector | None) -> None:
-        """The same within ``feed``, at the next offset that can be committed, where a successor can do it too.
-
-        In the midst of a poll a model change is at no offset: rows that were released before are judged
-        after it. A pipeline that writes snapshots must be able to tell where it was.
-        """
+        """The same within ``feed``, at the next offset that can be committed, where a successor can do it too: see ``changes``."""
         self._changes.use_next(detector)
 
     @property
@@ -237,9 +234,11 @@ class Pipeline:
         """Whether the next model waits for such an offset."""
         return self._changes.model_due
 
-    def use_policy(self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow]) -> None:
+    def use_policy(
+        self, policy: AlarmPolicy, stops: Sequence[MaintenanceWindow], online: Budget | None = None
+    ) -> None:
         """Use these settings of the alarms, and planned stops of the configuration, from such an offset on."""
-        self._changes.use_policy(policy, maintenance)
+        self._changes.use_policy(policy, stops, online)
 
     def take_control(self, received: Received) -> None:
         """Take a control message at such an offset; what was taken before is left out."""

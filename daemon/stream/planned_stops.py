@@ -94,7 +94,7 @@ class PlannedStops:
             assets, rows: (R,) of the chunk, each asset's in their order.
             changes: what opens and closes in the chunk.
         """
-        if not self._maintenance or not (self.muted or changes):
+        if not (self.muted or (self._maintenance and changes)):
             return []
         inside = dict.fromkeys([change.asset for change in changes], False) | dict.fromkeys(self.muted, True)
         found = []

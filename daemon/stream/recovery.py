@@ -101,6 +101,7 @@ class Recovery:
             parts.episodes.snapshot_drift(),
             [] if births is None else [snapshot.SequenceState(*each) for each in births.sequences],
             parts.controls.position,
+            parts.controls.of_topic,
             parts.controls.snapshot(),
         )
 
@@ -220,7 +221,7 @@ class Recovery:
             parts.ingest.births.restore_sequences(
                 [(each.edge, each.number, each.offset) for each in partition.sequences]
             )
-        parts.controls.restore(partition.controlled, partition.orders)
+        parts.controls.restore(partition.controlled, partition.controlled_of, partition.orders)
         if partition.drift_episode is not None:
             parts.episodes.restore_drift(partition.drift_episode)
         parts.model_changes.restore(

@@ -407,7 +407,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     first_exceeded_ns: int
     drift_episode: IncidentState | None
     sequences: list[SequenceState]
-    controlled: int  # control messages before this position have been taken
+    controlled: int  # control messages before this position have been taken ...
+    controlled_of: int  # ... of the topic whose first record is of this time
     orders: list[bytes]  # those of maintenance that are in force
 
     @property

@@ -63,12 +63,34 @@ class Thresholds:
         """Take over this model's threshold; every correction begins anew."""
         self._level.values[:] = 0.0
         self._rows.values[:] = 0
+        self._take(detector)
+
+    def exchange(self, detector: Detector) -> None:
+        """Take over the same model's threshold for another budget; the corrections go on."""
+        self._settle()
+        self._take(detector)
+
+    def configure(self, hysteresis: float, budget: Budget | None, detector: Detector | None) -> None:
+        """Another hysteresis and budget, from now on; whether there is a correction stays as it was."""
+        self._settle()
+        self._hysteresis = hysteresis
+        if self.corrected and budget is not None:
+            self._budget = budget
+        self._take(detector)
+
+    def _take(self, detector: Detector | None) -> None:
         if detector is None:
             return
         self._threshold, self._closing = detector.threshold, detector.closing
         if self._budget is not None:
             days = self._spec.hop * self._spec.period_ns / DAY_NS
             self._fall = STEP * self._budget.allowed(days, detector.calibrated_assets)
+
+    def _settle(self) -> None:
+        """Count the rows so far by the present budget."""
+        fallen = self._level.values - self._fall * self._rows.values
+        self._level.values[:] = np.maximum(fallen, LOWEST_LEVEL)
+        self._rows.values[:] = 0
 
     @property
     def lowest_closing(self) -> float:

@@ -46,8 +46,7 @@ class Timekeeping:
             if closed and not replaying:
                 yield self._evaluation.make_step(closed)
         fleet_row = parts.ingest.clock.row
-        if parts.episodes.planned.muted:
-            yield from self._end_planned_stops(fleet_row)
+        yield from self._end_planned_stops(fleet_row)
         if not replaying and NO_CLOCK < fleet_row >= parts.drift.due_row:
             yield from self._end_intervals(fleet_row)
 
@@ -55,6 +54,8 @@ class Timekeeping:
         """Say which assets are silent still after a planned stop; they send no row that could."""
         parts = self._parts
         planned, slots = parts.episodes.planned, parts.assets.slots
+        if not planned.muted or fleet_row == NO_CLOCK:
+            return
         over = [
             name
             for name in sorted(planned.muted)
@@ -99,3 +100,8 @@ class Timekeeping:
         yield from self._evaluation.in_steps(
             self._parts.silence.declare_silent(slots, self._parts.judge.model)
         )
+        if self._parts.ingest.clock.row != NO_CLOCK:
+            # Where all is idle, elapsed wall time counts.
+            yield from self._end_planned_stops(
+                self._parts.ingest.clock.row + idle_ns // self._parts.spec.period_ns
+            )

@@ -258,8 +258,53 @@ def test_nothing_depends_on_the_polls(
 
 def test_the_position_of_a_topic_made_anew_begins_again() -> None:
     pipeline = make(SPEC)
+    assert not pipeline.parts.controls.follow(7)
     tell(pipeline, order(0, 9), order(0, 9))
     feed(pipeline, numbered(steady(1)))
-    pipeline.parts.controls.begin_anew()
+    assert not pipeline.parts.controls.follow(7)
+    tell(pipeline, order(0, 30))
+    assert not pipeline.parts.controls.due
+    assert pipeline.parts.controls.follow(8)
     tell(pipeline, order(0, 30))
     assert pipeline.parts.controls.due
+
+
+def test_a_window_that_is_taken_away_lets_what_it_muted_open() -> None:
+    pipeline = make(maintenance=[MaintenanceWindow("m", 8 * SECOND_NS, 90 * SECOND_NS)])
+    items = numbered([*steady(5), *silent_b(5, 24)])
+    outputs = feed(pipeline, items[:16])
+    pipeline.use_policy(pipeline.episodes.policy, [])
+    outputs += feed(pipeline, items[16:])
+    assert phases(outputs, AlertKind.SENSOR_SILENT) == [(12, "suppressed"), (16, "opened")]
+
+
+def test_an_asset_that_stays_away_after_a_stop_is_said_though_all_is_idle() -> None:
+    pipeline = make(maintenance=[MaintenanceWindow("m", 8 * SECOND_NS, 40 * SECOND_NS)])
+    outputs = feed(pipeline, numbered(steady(10)))
+    for seconds in (12, 25, 60):
+        outputs += feed(pipeline, [], idle=timedelta(seconds=seconds))
+    assert [phase for _, phase in phases(outputs, AlertKind.ASSET_SILENT)] == ["suppressed", "opened"]
+
+
+def test_an_order_that_names_other_assets_concerns_those_of_before_too() -> None:
+    pipeline = make()
+    feed(pipeline, numbered([*steady(3, "p1"), *steady(3, "p2")]))
+    tell(pipeline, order(0, 9, "p1"))
+    feed(pipeline, [])
+    pipeline.take_control(Received(1, 0, order(0, 9, "p2")))
+    assert pipeline.parts.controls.concerned() == {"p1", "p2"}
+    feed(pipeline, [])
+    pipeline.take_control(Received(2, 0, order(0, 9, stream="fans")))
+    assert pipeline.parts.controls.concerned() == {"p2"}
+    feed(pipeline, [])
+    assert pipeline.parts.episodes.maintenance.orders() == []
+
+
+def test_orders_that_were_over_long_ago_are_dropped() -> None:
+    day = 86_400
+    pipeline = make()
+    tell(pipeline, order(0, 9, name="old"))
+    feed(pipeline, numbered([*steady(2), wide(9 * day, 0.5, 0.5), wide(9 * day + 1, 0.6, 0.6)]))
+    pipeline.take_control(Received(1, 0, order(9 * day, 9 * day + 60, name="new")))
+    feed(pipeline, [])
+    assert [each.maintenance for each in pipeline.parts.episodes.maintenance.orders()] == ["new"]

@@ -22,7 +22,7 @@ from daemon.control import Control, Feedback, MaintenanceOrder, Received, read_c
 
 log = structlog.get_logger(__name__)
 
-MOST = 100_000
+MOST = 20_000
 """Messages that are held, the newest."""
 _MS = 1_000_000
 
@@ -56,14 +56,17 @@ class ControlTopic:
 
     Attributes:
         received: all that could be read so far, oldest first.
-        end: the position after the last record; -1 before the topic was read.
+        end: the position after the last record; 0 before any.
+        born_ns: the time of its first record, by which it is told from one that was made anew; -1: it has none.
         refused: records that are no control messages.
     """
 
     def __init__(self, settings: KafkaSettings, prefix: str) -> None:
         self.received: list[Received] = []
-        self.end = -1
+        self.end = 0
+        self.born_ns = -1
         self.refused = 0
+        self._begin = 0  # the position of the first record
         self._settings = settings
         self.topic = feedback_topic(prefix).name
         self._follower = _Records(settings, self.topic)
@@ -88,7 +91,6 @@ class ControlTopic:
         await self._follower.stop()
 
     async def _read(self, *, to_the_end: bool) -> Sequence[Received]:
-        self.end = max(self.end, 0)
         await self._follower.read(self._take, to_the_end=to_the_end)
         fresh, self._fresh = self._fresh, []
         return fresh
@@ -97,6 +99,10 @@ class ControlTopic:
         """Take records; after a reconnect those that were taken before come again, and are left out."""
         for entry in entries:
             assert isinstance(entry, _Placed)
+            if self.born_ns < 0 or (entry.offset <= self._begin and entry.time_ns != self.born_ns):
+                self.born_ns, self._begin, self.end = entry.time_ns, entry.offset, entry.offset
+                self.received.clear()
+                self._fresh.clear()
             if entry.offset < self.end:
                 continue
             self.end = entry.offset + 1
@@ -113,6 +119,7 @@ class ControlTopic:
             self._fresh.append(received)
             self.received.append(received)
         del self.received[:-MOST]
+        del self._fresh[:-MOST]
 
 
 async def send(settings: KafkaSettings, prefix: str, control: Control) -> None:
