@@ -439,7 +439,9 @@ def test_a_model_that_took_over_meanwhile_judges_no_earlier_row() -> None:
     other = make(detector=replace(CENTRE, version="centre-2", threshold=100.0), publish_from=30)
     other.offset = 10
     assert take_over(other, saved)
-    assert other.predecessor_outputs() == first.use(CENTRE)  # the sums that nobody else can go on with
+    assert other.predecessor_outputs() == first.use(
+        replace(CENTRE, version="centre-3")
+    )  # the sums that nobody else can go on with
     assert feed(other, readings[10:30]) == other.predecessor_outputs() == []
     outputs = feed(other, readings[30:32])
     assert told(outputs, AlertKind.ANOMALY) == [(30, "closed", "p1")]
