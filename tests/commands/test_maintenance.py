@@ -51,6 +51,7 @@ def lines(first: int, end: int, fault: range = range(0)) -> list[bytes]:
         (["pump-1", "2h", "--start", "tomorrow"], "tomorrow"),
         (["pump-1", "2h", "--rrule", "EVERY SUNDAY"], "FREQ=WEEKLY;BYDAY=SU"),
         (["pump-1", "2h", "--rrule", "FREQ=DAILY", "--tz", "Mars/Olympus"], "no time zone"),
+        (["pump-1", "2h", "--tz", "Mars"], "'Mars' is no time zone"),
     ],
 )
 def test_a_stop_that_cannot_be_planned_is_refused_before_any_broker(
