@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain, islice
 from typing import Any
 
@@ -54,8 +54,9 @@ class MaintenanceWindow:
 
     def __post_init__(self) -> None:
         self._starts = [self.start_ns]
+        zone = zone_of(self.timezone or None)
         if self.rule:
-            self._later = _rule(self.rule, self.start_ns, self.timezone)
+            self._later = _rule(self.rule, self.start_ns, zone)
             self._starts = []
             self._extend(self.start_ns)
 
@@ -126,9 +127,8 @@ def ns_of(instant: datetime) -> int:
     return to_ns(instant.astimezone(UTC) - EPOCH)
 
 
-def _rule(text: str, start_ns: int, timezone: str) -> Iterator[datetime]:
+def _rule(text: str, start_ns: int, zone: tzinfo) -> Iterator[datetime]:
     """The occurrences of a window, from its first on, up to the end of all instants."""
-    zone = zone_of(timezone) if timezone else UTC
     first = (EPOCH + timedelta(microseconds=start_ns // 1_000)).astimezone(zone)
     named = f"rrule {text[:200]!r}"
     found = _RULE.fullmatch(text.strip())

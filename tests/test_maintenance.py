@@ -102,6 +102,7 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
         ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "cannot be understood"),
         ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "cannot be understood"),
         ("FREQ=DAILY", "Mars/Olympus", "no time zone"),
+        ("", "Mars/Olympus", "no time zone"),
         ("FREQ=DAILY;UNTIL=20260401T000000", "", "UTC"),
     ],
 )

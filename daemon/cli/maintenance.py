@@ -143,13 +143,14 @@ def end(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a planned stop now, or call off one that has not begun."""
+    """End a planned stop now, or call off one that has not begun; one that recurs does so no more."""
     log_warnings_only()
     settings = settings_from(config, sets)
     from daemon.commands.maintenance import end as ended
 
-    order = run_coroutine(ended(settings, name, datetime.now(UTC), login() if by is None else by))
+    now = datetime.now(UTC)
+    run_coroutine(ended(settings, name, now, login() if by is None else by))
     if as_json:
-        print_json({"name": order.maintenance, "end": order.end.isoformat()})
+        print_json({"name": name, "end": now.isoformat()})
         return
-    out().print(f"{escape(order.maintenance)}: over at {order.end.isoformat(timespec='seconds')}")
+    out().print(f"{escape(name)}: over at {now.isoformat(timespec='seconds')}")

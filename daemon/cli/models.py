@@ -219,7 +219,7 @@ def retire(
 @models.command()
 def export(
     version: Version,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle to write: a directory.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle to write: a new directory.")],
     config: Config = None,
     stream: Stream = None,
     directory: Directory = None,

@@ -6,7 +6,7 @@ In: the settings, and what is to be planned. Out: the windows of the configurati
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -51,25 +51,54 @@ async def add(settings: Settings, order: MaintenanceOrder) -> None:
     await send(kafka_settings(settings), settings.outputs.prefix, order)
 
 
-async def end(settings: Settings, name: str, now: datetime, by: str = "") -> MaintenanceOrder:
-    """End a planned stop now, or call it off; returns what it is from now on.
+async def end(settings: Settings, name: str, now: datetime, by: str = "") -> None:
+    """End a planned stop now, or call it off.
 
     Raises:
-        UsageError: there is none of this name; names those there are.
+        UsageError: there is none of this name, which names those there are; or it is over already.
         DaemonError: the topic cannot be read or written.
     """
     orders = await _orders(settings)
     if name not in orders:
-        if name in [each.name for each in settings.alerts.maintenance]:
+        if name in _configured(settings):
             raise UsageError(f"{name!r} is of the configuration: take it out of alerts.maintenance")
         known = ", ".join(name for name, order in orders.items() if not _is_over(order, now)) or "none"
         raise UsageError(f"no maintenance {name!r} was told; there is {known}")
-    old = orders[name]
-    over = MaintenanceOrder(
-        name, min(old.start, now), now, old.assets, old.stream, reason=old.reason, by=by or old.by
+    for order in shortened(orders[name], now, by):
+        await send(kafka_settings(settings), settings.outputs.prefix, order)
+
+
+def shortened(order: MaintenanceOrder, now: datetime, by: str = "") -> list[MaintenanceOrder]:
+    """The messages that end a planned stop now; what it was until now it stays.
+
+    One that recurs ends with its last occurrence that is over. What has passed of the present occurrence, which is cut
+    short, becomes a stop of its own then, told first: between the two messages nothing is taken back.
+
+    Raises:
+        UsageError: it is over already.
+    """
+    window, now_ns = MaintenanceWindow.ordered(order), ns_of(now)
+    if window.is_over(now_ns):
+        last_ns = max((end for _, end in window.between(window.start_ns, now_ns)), default=window.end_ns)
+        raise UsageError(f"{order.maintenance!r} is over since {_instant(last_ns):%Y-%m-%dT%H:%M:%SZ}")
+    order = msgspec.structs.replace(order, by=by or order.by)
+    spans = window.between(window.start_ns, now_ns)
+    cut_ns = next((start for start, end in spans if end > now_ns), None)
+    begins = now if cut_ns is None else _instant(cut_ns)
+    rest = msgspec.structs.replace(order, start=begins, end=now, rrule="", timezone="")
+    if all(end > now_ns for _, end in spans):
+        return [rest]
+    rule = [part for part in order.rrule.strip().split(";") if not part.upper().startswith("UNTIL=")]
+    until = now if cut_ns is None else begins - timedelta(seconds=1)
+    ended = msgspec.structs.replace(
+        order, rrule=";".join([*rule, f"UNTIL={until.astimezone(UTC):%Y%m%dT%H%M%SZ}"])
     )
-    await send(kafka_settings(settings), settings.outputs.prefix, over)
-    return over
+    if cut_ns is None:
+        return [ended]
+    return [
+        msgspec.structs.replace(rest, maintenance=f"{order.maintenance[:900]}-{begins:%Y%m%dT%H%M}"),
+        ended,
+    ]
 
 
 async def listed(settings: Settings, now: datetime, *, over: bool = False) -> list[dict[str, Any]]:
@@ -96,6 +125,15 @@ async def _orders(settings: Settings) -> dict[str, MaintenanceOrder]:
         await topic.stop()
     controls = [received.control for received in topic.received]
     return {each.maintenance: each for each in controls if isinstance(each, MaintenanceOrder)}
+
+
+def _configured(settings: Settings) -> list[str]:
+    """The names of the planned stops of the configuration."""
+    return [each.window().name for each in settings.alerts.maintenance]
+
+
+def _instant(time_ns: int) -> datetime:
+    return EPOCH + timedelta(microseconds=time_ns // 1_000)
 
 
 def _is_over(order: MaintenanceOrder, now: datetime) -> bool:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import math
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemon.commands.maintenance import named, shortened
+from daemon.control import MaintenanceOrder, read_control, written
+from daemon.errors import UsageError
+from daemon.maintenance import MaintenanceWindow, ns_of
 from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
 
 SENSORS = ("pressure", "temperature")
@@ -46,6 +51,7 @@ def lines(first: int, end: int, fault: range = range(0)) -> list[bytes]:
         (["pump-1", "2h", "--start", "tomorrow"], "tomorrow"),
         (["pump-1", "2h", "--rrule", "EVERY SUNDAY"], "FREQ=WEEKLY;BYDAY=SU"),
         (["pump-1", "2h", "--rrule", "FREQ=DAILY", "--tz", "Mars/Olympus"], "no time zone"),
+        (["pump-1", "2h", "--tz", "Mars"], "'Mars' is no time zone"),
     ],
 )
 def test_a_stop_that_cannot_be_planned_is_refused_before_any_broker(
@@ -55,6 +61,48 @@ def test_a_stop_that_cannot_be_planned_is_refused_before_any_broker(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert why in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "now_h", "messages"),
+    [
+        ("", -5, 1),
+        ("", 0.5, 1),
+        ("FREQ=DAILY", -5, 1),
+        ("FREQ=DAILY", 1, 1),
+        ("FREQ=DAILY", 12, 1),
+        ("RRULE:FREQ=DAILY", 49.5, 2),
+        ("FREQ=DAILY;COUNT=5", 49.5, 2),
+        ("UNTIL=20260401T000000Z;FREQ=DAILY", 36, 1),
+        ("FREQ=DAILY;COUNT=3", 49.5, 2),
+    ],
+)
+def test_a_stop_that_ends_now_was_until_now_what_it_was(rule: str, now_h: float, messages: int) -> None:
+    start = datetime(2026, 3, 2, 6, tzinfo=UTC)
+    now = start + timedelta(hours=now_h)
+    order = MaintenanceOrder("oil", start, start + timedelta(hours=2), ("a",), "s", rule, "Europe/Berlin")
+    new = shortened(order, now, "kim")
+    assert (len(new), new[-1].maintenance) == (messages, "oil")
+    assert {(each.assets, each.stream, each.by) for each in new} == {(("a",), "s", "kim")}
+    was, windows = MaintenanceWindow.ordered(order), [MaintenanceWindow.ordered(each) for each in new]
+    for quarter in range(-40, 400):
+        time = start + timedelta(hours=quarter / 4)
+        covered = any(one.at(ns_of(time)) is not None for one in windows)
+        assert covered is (time < now and was.at(ns_of(time)) is not None), time
+    assert all(read_control(written(each)) == each and named(each) for each in new if each.end > each.start)
+    for each in new:
+        with pytest.raises(UsageError, match="is over since 2026-03-"):
+            shortened(each, now)
+
+
+@pytest.mark.parametrize(
+    ("rule", "since"), [("", "2026-03-02T08:00:00Z"), ("FREQ=DAILY;COUNT=3", "2026-03-04T08:00:00Z")]
+)
+def test_a_stop_that_is_over_is_not_ended_again(rule: str, since: str) -> None:
+    start = datetime(2026, 3, 2, 6, tzinfo=UTC)
+    order = MaintenanceOrder("oil", start, start + timedelta(hours=2), rrule=rule)
+    with pytest.raises(UsageError, match=f"'oil' is over since {since}"):
+        shortened(order, start + timedelta(hours=50))
 
 
 @pytest.mark.kafka
@@ -112,6 +160,8 @@ def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
     assert [each["state"] for each in maintenance("list")] == ["active"]
     maintenance("end", "now")
     assert maintenance("list") == []
+    over = command("maintenance", "end", "oil", "-c", daemon.config)
+    assert (over.returncode, "'oil' is over since 2025-11-29T06:27:00Z" in over.stderr) == (2, True)
     refused = command("maintenance", "end", "never", "-c", daemon.config)
     assert (refused.returncode, "no maintenance 'never'" in refused.stderr) == (2, True)
 

@@ -258,6 +258,9 @@ async def test_a_version_goes_out_and_comes_back(
     assert entry["trained_at"] == "2023-11-14T22:13:21Z"
     await import_model(replace(other, stream="fans"), tmp_path / "out", False, "", "")
     assert [one["stream"] for one in await list_models(other)] == ["fans", "pumps"]
+    with pytest.raises(UsageError, match="out: holds a bundle already, which is not replaced"):
+        await export_model(kept, line[0].version, tmp_path / "out")
+    assert Bundle.load(tmp_path / "out").version == line[1].version
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     with pytest.raises(BundleError, match="is no model bundle"):

@@ -6,6 +6,7 @@ record of who said what. One partition, so that all readers see one order.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -13,8 +14,10 @@ from aiokafka import (
     ConsumerRecord,
 )
 
+from daemon.adapters.kafka.failures import UnreachableError
 from daemon.adapters.kafka.following import Follower
 from daemon.adapters.kafka.settings import KafkaSettings
+from daemon.adapters.kafka.topics import topic_shapes
 from daemon.adapters.kafka.values import Entry, Message, TopicSpec
 from daemon.adapters.kafka.writing import Writer
 from daemon.adapters.telemetry import Throttle
@@ -24,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 MOST = 20_000
 """Messages that are held, the newest."""
+SEND_S = 15.0
+"""For a message to be written, as for one attempt to connect; the writer itself would try for ever."""
 _MS = 1_000_000
 
 
@@ -123,7 +128,7 @@ class ControlTopic:
 
 
 async def send(settings: KafkaSettings, prefix: str, control: Control) -> None:
-    """Write a control message.
+    """Write a control message, or give up: a person waits for it.
 
     Raises:
         BrokerError, UnreachableError: it could not be written.
@@ -135,8 +140,16 @@ async def send(settings: KafkaSettings, prefix: str, control: Control) -> None:
             key = f"maintenance/{control.maintenance}"
         case _:
             key = f"retrain/{control.retrain}"
+    topic = feedback_topic(prefix).name
+    await topic_shapes(settings, [topic])  # says at once what the writer would wait for
     writer = Writer(settings)
     try:
-        await writer.write([Message(feedback_topic(prefix).name, key.encode(), written(control))])
+        async with asyncio.timeout(SEND_S):
+            await writer.write([Message(topic, key.encode(), written(control))])
+    except TimeoutError as error:
+        raise UnreachableError(
+            f"Kafka at {settings.bootstrap_servers} did not confirm the message within {SEND_S:.0f} s;"
+            " it may have been written all the same"
+        ) from error
     finally:
         await writer.stop()

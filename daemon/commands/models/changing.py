@@ -103,9 +103,11 @@ async def export_model(options: ModelsOptions, version: str, out: Path) -> Chang
     """Write a version as a bundle directory, which ``--model`` takes.
 
     Raises:
-        UsageError: there is no such version, or ``out`` is something else than a bundle.
+        UsageError: there is no such version, or ``out`` is there and is no empty directory.
     """
     check_writable(out)
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: holds a bundle already, which is not replaced: name another directory")
     async with opened(options) as models:
         stream, version = models.version(version)
         bundle = await models.bundle(stream, version)
