@@ -126,5 +126,7 @@ def test_a_candidate_that_no_longer_finds_a_confirmed_incident_is_refused(
 def test_an_incident_that_began_before_its_onset_does_not_count(
     incumbent: Bundle, leak: GoldenIncident
 ) -> None:
-    early = dataclasses.replace(leak, onset=99, values=np.concatenate([leak.values[60:], leak.values[:60]]))
+    after = machine(300, 31)  # long enough for what is sustained to be over
+    values = np.concatenate([leak.values[60:], after])
+    early = dataclasses.replace(leak, onset=len(values) - 1, values=values)
     assert not finds(incumbent.detector(), early)

@@ -107,7 +107,7 @@ def test_an_alert_names_the_asset_the_sensors_and_the_onset() -> None:
         "p1: a 20 above what the other sensors imply, since 1970-01-01T00:00:06Z; score 1"
     )
     assert closed.summary == (
-        "p1: a 20 above what the other sensors imply, since 1970-01-01T00:00:06Z, for 4 s (over)"
+        "p1: a 20 above what the other sensors imply, since 1970-01-01T00:00:06Z, for 3 s (over)"
     )
 
 

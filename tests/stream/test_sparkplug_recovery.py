@@ -266,7 +266,7 @@ def test_hostile_sequences_cost_the_partition_its_state(sequences: list[object],
     process, _ = committed()
     key = snapshot.key(PUMPS_0.topic)
     record = msgspec.msgpack.decode(process.state[key])
-    record[-1] = sequences
+    record[list(snapshot.PartitionState.__struct_fields__).index("sequences")] = sequences
     process.state[key] = msgspec.msgpack.encode(record)
     successor = make(SPARKPLUG["sparkplug"], publish_from=6)
     assert not take_over(successor, [StateRecord(k, v) for k, v in process.state.items()])

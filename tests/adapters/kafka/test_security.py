@@ -469,7 +469,10 @@ def test_the_daemon_needs_no_more_rights_than_these(secured: Secured, tmp_path: 
                 *RIGHTS.values(),
                 *((TOPIC, f"{{name}}-out.{name}", WRITE) for name in outputs),
                 (TOPIC, "{name}-out.alerts", READ),  # a retraining leaves out what they name
+                (TOPIC, "{name}-out.drift", READ),  # likewise
                 *((TOPIC, "{name}-out.models", operation) for operation in (READ, WRITE)),
+                *((TOPIC, "{name}-out.retrain", operation) for operation in (READ, WRITE)),
+                (TOPIC, "{name}-out.feedback", READ),
             ],
         )
     )
