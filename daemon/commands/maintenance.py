@@ -117,8 +117,8 @@ async def listed(settings: Settings, now: datetime, *, over: bool = False) -> li
         MaintenanceOrder(each.window().name, each.start, each.end, each.assets, "", each.rrule, each.timezone)
         for each in settings.alerts.maintenance
     ]
-    rows = [_entry(order, "config", now) for order in configured]
-    rows += [_entry(order, "message", now) for order in (await _orders(settings)).values()]
+    rows = [entry(order, "config", now) for order in configured]
+    rows += [entry(order, "message", now) for order in (await _orders(settings)).values()]
     return [row for row in rows if over or row["state"] != "over"]
 
 
@@ -156,8 +156,8 @@ def _is_over(order: MaintenanceOrder, now: datetime) -> bool:
     return MaintenanceWindow.ordered(order).is_over(ns_of(now))
 
 
-def _entry(order: MaintenanceOrder, source: str, now: datetime) -> dict[str, Any]:
-    """One planned stop as it stands."""
+def entry(order: MaintenanceOrder, source: str, now: datetime) -> dict[str, Any]:
+    """One planned stop as it stands, of ``config`` or of a ``message``."""
     window, now_ns = MaintenanceWindow.ordered(order), ns_of(now)
     current = window.at(now_ns)
     state = "over" if window.is_over(now_ns) else "planned" if current is None else "active"
