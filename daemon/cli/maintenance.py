@@ -1,11 +1,12 @@
 """``anomalyd maintenance``: planned stops, in which nothing opens on the machines that are worked on."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from daemon.cli.options import AsJson, By, Config, Sets
 from daemon.cli.terminal import log_warnings_only, login, out, print_json, run_coroutine, settings_from
@@ -114,25 +115,30 @@ def list_(
     if not rows:
         out().print("no maintenance is planned")
         return
-    table = Table("name", "state", "assets", "start", "end", "recurs", "by", "reason", "from")
+    out().print(table_of(rows))
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The entries of ``listed`` as a table that fits 120 columns; what is said of why follows who said so."""
+    widest = min(
+        29, max(len(row["name"]) for row in rows)
+    )  # a name is copied to `end`, so it stays in one piece
+    table = Table(Column("name", min_width=widest, max_width=29, overflow="fold"))
+    for title, most in {"state": 10, "assets": 14, "start": 10, "end": 10, "recurs": 14, "by": 13}.items():
+        table.add_column(title, max_width=most)
     for row in rows:
-        table.add_row(
-            *(
-                escape(str(cell or ""))
-                for cell in (
-                    row["name"],
-                    row["state"] + (f" until {row['until']}" if row["until"] else ""),
-                    ", ".join(row["assets"]) or "all",
-                    row["start"],
-                    row["end"],
-                    row["rrule"],
-                    row["by"],
-                    row["reason"],
-                    row["source"],
-                )
-            )
-        )
-    out().print(table)
+        until = f" until {_seconds(row['until'])}" if row["until"] else ""
+        by = "(config)" if row["source"] == "config" else row["by"] or ""
+        cells = [row["name"], row["state"] + until, ", ".join(row["assets"]) or "all"]
+        cells += [_seconds(row["start"]), _seconds(row["end"]), (row["rrule"] or "").replace(";", "\n")]
+        cells += [": ".join(filter(None, (by, row["reason"])))]
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _seconds(time: str) -> str:
+    """An instant of ``listed`` as the table shows it: date and time apart, no fractions of a second."""
+    return f"{time[:10]} {time[11:19]}Z"
 
 
 @maintenance.command()

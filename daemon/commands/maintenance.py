@@ -6,6 +6,8 @@ In: the settings, and what is to be planned. Out: the windows of the configurati
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -14,7 +16,7 @@ import msgspec
 from daemon.adapters.kafka.control_topic import ControlTopic, send
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import MaintenanceOrder, read_control, written
+from daemon.control import Control, MaintenanceOrder, read_control, written
 from daemon.domain import EPOCH, iso, to_ns
 from daemon.errors import UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
@@ -42,12 +44,16 @@ async def add(settings: Settings, order: MaintenanceOrder) -> None:
     """Tell the daemon of a planned stop.
 
     Raises:
-        UsageError: the stream is not configured.
+        UsageError: the stream is not configured, or the configuration has a stop of this name.
         DaemonError: it could not be written.
     """
     names = [stream.name for stream in settings.streams]
     if order.stream and order.stream not in names:
         raise UsageError(f"no stream {order.stream!r}; there are {', '.join(names)}")
+    if order.maintenance in _configured(settings):
+        raise UsageError(
+            f"{order.maintenance!r} is of the configuration (alerts.maintenance): choose another name"
+        )
     await send(kafka_settings(settings), settings.outputs.prefix, order)
 
 
@@ -111,8 +117,8 @@ async def listed(settings: Settings, now: datetime, *, over: bool = False) -> li
         MaintenanceOrder(each.window().name, each.start, each.end, each.assets, "", each.rrule, each.timezone)
         for each in settings.alerts.maintenance
     ]
-    rows = [_entry(order, "config", now) for order in configured]
-    rows += [_entry(order, "message", now) for order in (await _orders(settings)).values()]
+    rows = [entry(order, "config", now) for order in configured]
+    rows += [entry(order, "message", now) for order in (await _orders(settings)).values()]
     return [row for row in rows if over or row["state"] != "over"]
 
 
@@ -123,8 +129,18 @@ async def _orders(settings: Settings) -> dict[str, MaintenanceOrder]:
         await topic.refresh()
     finally:
         await topic.stop()
-    controls = [received.control for received in topic.received]
-    return {each.maintenance: each for each in controls if isinstance(each, MaintenanceOrder)}
+    return usable([received.control for received in topic.received])
+
+
+def usable(controls: Iterable[Control]) -> dict[str, MaintenanceOrder]:
+    """The stops among control messages, by name; one that the daemon refuses says nothing here, either."""
+    orders: dict[str, MaintenanceOrder] = {}
+    for each in controls:
+        if isinstance(each, MaintenanceOrder):
+            with contextlib.suppress(ValueError):
+                MaintenanceWindow.ordered(each)
+                orders[each.maintenance] = each
+    return orders
 
 
 def _configured(settings: Settings) -> list[str]:
@@ -140,8 +156,8 @@ def _is_over(order: MaintenanceOrder, now: datetime) -> bool:
     return MaintenanceWindow.ordered(order).is_over(ns_of(now))
 
 
-def _entry(order: MaintenanceOrder, source: str, now: datetime) -> dict[str, Any]:
-    """One planned stop as it stands."""
+def entry(order: MaintenanceOrder, source: str, now: datetime) -> dict[str, Any]:
+    """One planned stop as it stands, of ``config`` or of a ``message``."""
     window, now_ns = MaintenanceWindow.ordered(order), ns_of(now)
     current = window.at(now_ns)
     state = "over" if window.is_over(now_ns) else "planned" if current is None else "active"
