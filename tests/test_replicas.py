@@ -80,7 +80,9 @@ def test_one_process_and_three_learn_the_same_models_from_the_same_topics(
             learned.append(verdicts(daemons))
             assert {daemon.stop() for daemon in daemons} == {0}
         # However many processes there are, each training has one decision, which says what became of it.
-        decisions = messages(kafka_bootstrap, f"{config['outputs']['prefix']}.retrain")
+        # A rebalance in the midst of a training lets the next leader repeat it: the same version once more.
+        told = messages(kafka_bootstrap, f"{config['outputs']['prefix']}.retrain")
+        decisions = list({each["version"]: each for each in told}.values())
         assert [found["trigger"]["cause"] for found in decisions] == ["first", "schedule"]
         assert [found["parent"] for found in decisions] == ["", decisions[0]["version"]]
         outcomes = {found["version"]: "promoted" if found["promoted"] else "refused" for found in decisions}

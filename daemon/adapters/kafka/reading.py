@@ -13,7 +13,10 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    OffsetOutOfRangeError,
+)
 
 from daemon.adapters.kafka.connecting import close_consumer, start_client
 from daemon.adapters.kafka.failures import UnreachableError, while_reading
@@ -212,7 +215,10 @@ async def committed(
         BrokerError: the broker does not answer.
     """
     async with administering(settings) as admin:
-        known = await admin.list_consumer_group_offsets(settings.group_id)
+        try:
+            known = await admin.list_consumer_group_offsets(settings.group_id)
+        except GroupCoordinatorNotAvailableError:
+            return {}  # a young cluster has no coordinator until its first group exists
     return {
         partition: at.offset
         for partition in partitions
