@@ -91,7 +91,7 @@ class Calibration:
         if self.search is None or self.search.budget == budget:
             return self
         found = self.search.found(budget, self.days, self.assets)
-        if not found.threshold > 0.0:  # a budget of most rows, where most score nothing
+        if not 0.0 < found.threshold < np.inf:  # a budget of most rows, where most score nothing; or no curve
             return self
         changes = {name: getattr(found, name) for name in ScoreThresholds.__slots__}
         return _with(self, {**changes, "search": replace(self.search, budget=budget)})
