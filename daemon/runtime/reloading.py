@@ -160,7 +160,10 @@ class Reloading:
             self._reporter.told.config_refused(str(error) if known else f"{type(error).__name__}: {error}")
             return
         for plan, stream in zip(plans, self._streams, strict=True):
+            before = stream.detector
             stream.reconfigure(plan)
+            if stream.detector is not None and stream.detector is not before:
+                self._reporter.told.thresholds_found(stream.spec.name, stream.detector)
         if "logging.level" in changed.at_once:
             configure_logging(usable.logging.level, usable.logging.format)
         self.settings = usable

@@ -180,7 +180,7 @@ class Reporter:
         self.metrics = metrics
         self.status = status
         self._throttle = Throttle()
-        self.told = ToldReporter(self._throttle)
+        self.told = ToldReporter(self._throttle, metrics, status)
         self._logged_once: set[str] = set()
         self._logged_faults: set[tuple[str, str, str]] = set()
         self._counted = SourceCounts()

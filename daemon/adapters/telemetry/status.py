@@ -250,6 +250,11 @@ class Status:
         """A training runs from now on."""
         self.streams[stream].training = TrainingNow(trigger, self._now(), progress)
 
+    def thresholds(self, stream: str, threshold: float, parts: Mapping[str, float]) -> None:
+        """The model in use has other thresholds."""
+        status = self.streams[stream]
+        status.threshold, status.part_thresholds = threshold, dict(parts)
+
     def promotion(self, stream: str, version: str, result: str, reason: str = "") -> None:
         """Add what became of a candidate, with the gate's reason."""
         self.streams[stream].models.append(ModelChange(self._now(), version, str(result), reason))

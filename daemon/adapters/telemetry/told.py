@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon.adapters.telemetry.logs import Throttle
+from daemon.adapters.telemetry.metrics import Metrics
+from daemon.adapters.telemetry.status import Status
 from daemon.control import Received, described
 from daemon.domain import InputPartition
+
+if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
+    from daemon.detector import Detector
 
 log = structlog.get_logger()
 
@@ -18,10 +24,18 @@ class ToldReporter:
 
     Args:
         throttle: of what is repeated.
+        metrics, status: of the reporter.
     """
 
-    def __init__(self, throttle: Throttle) -> None:
+    def __init__(self, throttle: Throttle, metrics: Metrics, status: Status) -> None:
         self._throttle = throttle
+        self._metrics = metrics
+        self._status = status
+
+    def thresholds_found(self, stream: str, detector: Detector) -> None:
+        """The model in use has other thresholds: those of another budget."""
+        self._metrics.models.thresholds(stream, detector.threshold, detector.part_thresholds)
+        self._status.thresholds(stream, detector.threshold, detector.part_thresholds)
 
     def config_refused(self, reason: str) -> None:
         """The configuration has a fault: that in force stays."""
