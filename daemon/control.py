@@ -21,7 +21,7 @@ import msgspec
 LARGEST = 8_192
 """Bytes of a control message, at most: partitions keep those of maintenance in their records of state."""
 INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
-"""Between which the times of a control message lie: nanoseconds since 1970 are 64 bits."""
+"""Between which the times that people write lie: nanoseconds since 1970 are 64 bits."""
 _TEXT = 1_000  # characters of a note or a reason
 
 

@@ -4,6 +4,9 @@ A message is one line: the offending value and the rule it breaks. Bad *input re
 not errors (they become dead letters); these are for what stops a command.
 """
 
+INTERRUPTED = 130
+"""The exit code of a process that Ctrl-C ended: 128 + SIGINT, as shells count; typer returns it too."""
+
 
 class DaemonError(Exception):
     """Something failed at run time; exit code 1."""

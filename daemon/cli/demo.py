@@ -13,10 +13,7 @@ from daemon.cli.terminal import err, log_warnings_only, out, print_json, progres
 from daemon.config import MAX_SEED, HttpSection, parse_duration
 from daemon.documents import counted
 from daemon.domain import AlertEvent, Phase, Severity, iso
-from daemon.errors import ConfigError
-
-INTERRUPTED = 130
-"""The exit code: 128 + SIGINT, as shells count."""
+from daemon.errors import INTERRUPTED, ConfigError
 
 if TYPE_CHECKING:
     from daemon.commands.demo import Demonstrated

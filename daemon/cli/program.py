@@ -29,7 +29,7 @@ from daemon.cli.run import run
 from daemon.cli.topics import topics
 from daemon.cli.train import train
 from daemon.documents import one_line
-from daemon.errors import DaemonError
+from daemon.errors import INTERRUPTED, DaemonError
 
 app = typer.Typer(
     name="anomalyd",
@@ -83,10 +83,6 @@ def root(
     ] = False,
 ) -> None:
     """Options of every command."""
-
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells count; typer returns it for a KeyboardInterrupt, and prints nothing."""
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -48,6 +48,7 @@ from daemon.config.notation import (
 )
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.config.schema_files import with_schema_files
+from daemon.control import INSTANTS
 from daemon.detector import REACH
 from daemon.documents import shown
 from daemon.domain import (
@@ -74,7 +75,6 @@ from daemon.mapping import (
     SensorRule,
 )
 
-INSTANTS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC))
 MAX_ROWS = 100_000_000
 """The most rows to learn from: more than any machine can hold."""
 MAX_OPEN_ROWS = 1_000_000

@@ -29,7 +29,7 @@ from typing import Any
 import structlog
 
 from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
-from daemon.errors import DaemonError
+from daemon.errors import INTERRUPTED, DaemonError
 from daemon.model.decision import Decision
 from daemon.model.golden_incidents import inherited
 from daemon.runtime.compatibility import event_time_in
@@ -39,8 +39,6 @@ from daemon.trigger import UNKNOWN, Cause, Trigger
 
 HELD_OUT = 0.2
 """Of the newest rows the newest share: the gate compares on them, the candidate is not trained on them."""
-INTERRUPTED = 130
-"""The exit code of a training process that Ctrl-C ended."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables that numeric libraries read at import; unset ones count as 1 (see ``daemon``)."""
 

@@ -166,14 +166,14 @@ class Episodes(OpenEpisodes):
         firing = state is State.FIRING
         if firing and incident is not None and known.has_outgrown(self.spec, incident, height, evidence.row):
             incident = None
-        if state is State.FIRING and incident is None:
+        if firing and incident is None:
             start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity)
             leading = known.leading(self.spec, None)
             incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
             events += self._incidents.move_anomaly(known, incident, height, said, before_it)
             self._incidents.reached(known, incident, evidence, threshold)
             events.append(self._writer.message(incident, phase, said))
-        elif state is State.FIRING and incident is not None:
+        elif firing and incident is not None:
             worse = severity is Severity.CRITICAL and incident.severity is Severity.WARNING
             if worse:
                 incident.severity = severity
@@ -185,7 +185,7 @@ class Episodes(OpenEpisodes):
             events += self._incidents.end(known, incident, [ANOMALY], said)
         self.dismissals.follow(asset, known, evidence, threshold, model)
         self._drop_if_inactive(asset, known)
-        return state is State.FIRING, events
+        return firing, events
 
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""

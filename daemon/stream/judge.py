@@ -397,7 +397,7 @@ class Judge:
                 judgement.firing[i] = self._is_firing(asset)
                 continue
             threshold, closing = thresholds.levels(int(slots[j]))
-            engaged = self._episodes.is_engaged(asset)
+            engaged = thresholds.corrected and self._episodes.is_engaged(asset)
             if not self._episodes.cannot_change(asset, score, closing, float(jump[j])):
                 judgement.firing[i], events = self._episodes.scored(
                     asset,
