@@ -64,7 +64,7 @@ class Alarm:
 
     state: State = State.INACTIVE
     recent: int = 0  # bit i: the i-th newest scored row was HIGH
-    resting: int = 0  # scored rows since RECOVERING began
+    resting: int = 0  # rows since RECOVERING began, as many as the hop for each that was scored
 
     def step(
         self, score: float, threshold: float, closing: float, policy: AlarmPolicy, jump: float = 0.0
@@ -73,7 +73,7 @@ class Alarm:
         high = score > threshold or jump > 1.0
         self.recent = ((self.recent << 1) | high) & ((1 << policy.of) - 1)
         if self.state is State.RECOVERING:
-            self.resting += 1
+            self.resting += policy.hop
         if high and self.recent.bit_count() >= policy.needed:
             cue = Cue.PERSISTENT
         elif high:

@@ -215,6 +215,7 @@ class AlarmPolicy:
     critical_ratio: float = 2.0  # a score above this many thresholds is critical
     accept_rows: int = 0  # a regime that has lasted so many rows is normal from then on; 0: never
     learn_rows: int = 0  # ... may be learned; 0: never
+    hop: int = 1  # rows from one scored row to the next
 
 
 @dataclass(frozen=True, slots=True)

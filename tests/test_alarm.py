@@ -32,6 +32,8 @@ LOW, HELD, HIGH = 2.0, 3.0, 5.0  # a closing level of LOW
             [HIGH, LOW, LOW, HIGH, LOW, LOW, LOW, LOW],
             "F R R F R R R I",
         ),
+        # it is counted in rows, of which only each hop-th is scored
+        (AlarmPolicy(1, 1, refractory=4, hop=2), [HIGH, LOW, LOW, LOW], "F R R I"),
         (AlarmPolicy(1, 1, refractory=2), [HIGH, LOW, HELD, HELD], "F R R I"),
         (AlarmPolicy(2, 2, refractory=3), [HIGH, HIGH, LOW, HIGH, HIGH], "P F R R F"),
         (AlarmPolicy(2, 2, refractory=2), [HIGH, HIGH, LOW, HIGH, LOW], "P F R R I"),

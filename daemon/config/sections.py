@@ -500,7 +500,13 @@ class AlertsSection(Section):
             for after in (self.accept_after, learn_after)
         )
         return AlarmPolicy(
-            *self.persistence, self.hysteresis, int(rows), self.critical_ratio, accept_rows, learn_rows
+            *self.persistence,
+            self.hysteresis,
+            int(rows),
+            self.critical_ratio,
+            accept_rows,
+            learn_rows,
+            spec.hop,
         )
 
 
