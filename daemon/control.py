@@ -86,6 +86,9 @@ class Received:
     position: int  # its offset; the order in which messages count
     time_ns: int  # when it was written, by the broker's or the producer's clock
     control: Control
+    of_topic: int = (
+        -1
+    )  # the time of its topic's first record, ns: a topic that was made anew counts from 0 again
 
 
 def read_control(message: bytes) -> Control:

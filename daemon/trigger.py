@@ -25,6 +25,7 @@ class Trigger:
     reason: str = ""  # in one line
     position: int = -1  # of the newest control message that was known when it began; -1: none
     requests: tuple[int, ...] = ()  # positions of the wishes for a training that it answers
+    of_topic: int = -1  # of which topic these positions are, see ``Received``
 
 
 UNKNOWN = Trigger(Cause.FIRST)

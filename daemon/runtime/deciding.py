@@ -23,7 +23,9 @@ def record_of(stream: str, result: TrainingResult, trigger: Trigger, time: str) 
     span, decision = result.span_ns, result.decision
     return DecisionRecord(
         stream=stream,
-        trigger=TriggerFact(str(trigger.cause), trigger.reason, trigger.position, trigger.requests),
+        trigger=TriggerFact(
+            str(trigger.cause), trigger.reason, trigger.position, trigger.requests, trigger.of_topic
+        ),
         promoted=result.promoted,
         reason=result.reason,
         time=time,

@@ -244,7 +244,7 @@ class ModelLifecycle:
         for record in records:
             stream = next((s for s in self._streams if s.spec.name == record.stream), None)
             if stream is not None:
-                stream.schedule.answered(record.trigger.position)
+                stream.schedule.answered(record.trigger.position, record.trigger.of_topic)
                 until_ns = record.until_ns
                 if until_ns is not None:
                     stream.schedule.decided(until_ns, by_drift=record.trigger.cause == Cause.DRIFT)
@@ -348,7 +348,7 @@ class ModelLifecycle:
 
     async def _decided(self, stream: StreamRun, result: TrainingResult) -> None:
         """The decision on a training stands: use its candidate, or report why it is not used."""
-        stream.schedule.answered(stream.trigger.position)
+        stream.schedule.answered(stream.trigger.position, stream.trigger.of_topic)
         if result.promoted:
             await self._promote(stream, result)
         else:

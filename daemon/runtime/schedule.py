@@ -80,7 +80,8 @@ class TrainingSchedule:
         self._asked: list[tuple[int, RetrainRequest]] = []  # requests without a decision, by position
         self._judged: list[int] = []  # positions of verdicts that no training has learned from
         self._heard = -1  # position of the newest control message
-        self._answered = -1  # ... and of the newest that a decision knew
+        self._of_topic = -1  # ... of which topic that is
+        self._answered: dict[int, int] = {}  # by topic the position of the newest that a decision knew
 
     @property
     def waiting(self) -> bool:
@@ -95,7 +96,10 @@ class TrainingSchedule:
     # -------------------------------------------------------------- control messages
     def heard(self, received: Received) -> None:
         """Take a control message, of any stream; in the order of their topic, and each may come again."""
-        if received.position <= max(self._heard, self._answered):
+        if received.of_topic != self._of_topic:  # it was made anew
+            self._of_topic, self._heard = received.of_topic, -1
+            self._asked, self._judged = [], []
+        if received.position <= max(self._heard, self._answered.get(received.of_topic, -1)):
             return
         self._heard = received.position
         match received.control:
@@ -104,14 +108,17 @@ class TrainingSchedule:
             case Feedback(verdict=verdict) if verdict in TEACHING:
                 self._judged.append(received.position)
 
-    def answered(self, position: int) -> None:
-        """A decision was made that knew all control messages up to this position."""
-        self._answered = max(self._answered, position)
+    def answered(self, position: int, of_topic: int = -1) -> None:
+        """A decision was made that knew all control messages up to this position of a topic."""
+        self._answered[of_topic] = max(self._answered.get(of_topic, -1), position)
+        if of_topic != self._of_topic:
+            return
         self._asked = [one for one in self._asked if one[0] > position]
         self._judged = [one for one in self._judged if one > position]
 
     def _trigger(self, cause: Cause, reason: str) -> Trigger:
-        return Trigger(cause, reason, self._heard, tuple(position for position, _ in self._asked))
+        requests = tuple(position for position, _ in self._asked)
+        return Trigger(cause, reason, self._heard, requests, self._of_topic)
 
     # -------------------------------------------------------------- what is due
     def first_history(self, observed_rows: int) -> Sequence[Segment] | UnreadHistory | None:

@@ -172,8 +172,8 @@ def test_repetitions_back_off_until_a_history_is_read() -> None:
 
 
 # ------------------------------------------------------------------ triggers
-def told(position: int, control: Control) -> Received:
-    return Received(position, 0, control)
+def told(position: int, control: Control, of_topic: int = -1) -> Received:
+    return Received(position, 0, control, of_topic)
 
 
 def reason_of(run: StreamRun) -> tuple[str, tuple[int, ...], int] | None:
@@ -203,6 +203,22 @@ def test_a_request_is_due_at_once_until_it_is_answered(trained: Bundle) -> None:
         run.schedule.answered(5)
         run.schedule.heard(told(5, RetrainRequest("pumps")))  # the topic is read again
         assert run.next_job() is None
+
+
+def test_a_request_in_a_topic_that_was_made_anew_is_due_though_later_positions_were_answered(
+    trained: Bundle,
+) -> None:
+    run = fed_until(leading_stream(MeasuredHistory(), trained), 100)
+    run.schedule.answered(7, of_topic=1)  # before a restart
+    run.schedule.heard(told(7, RetrainRequest("pumps"), of_topic=1))
+    assert run.next_job() is None
+    run.schedule.heard(told(8, RetrainRequest("pumps"), of_topic=1))
+    run.schedule.heard(told(0, RetrainRequest("pumps"), of_topic=2))
+    job = run.next_job()
+    assert job is not None
+    assert (job.trigger.requests, job.trigger.position, job.trigger.of_topic) == ((0,), 0, 2)
+    run.schedule.answered(0, of_topic=2)
+    assert run.next_job() is None
 
 
 def test_a_training_by_another_cause_answers_requests_too(trained: Bundle) -> None:

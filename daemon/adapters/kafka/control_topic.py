@@ -120,7 +120,7 @@ class ControlTopic:
                     reason = str(error)[:300]
                     log.warning("control_refused", offset=entry.offset, reason=reason, more=suppressed)
                 continue
-            received = Received(entry.offset, entry.time_ns, control)
+            received = Received(entry.offset, entry.time_ns, control, self.born_ns)
             self._fresh.append(received)
             self.received.append(received)
         del self.received[:-MOST]

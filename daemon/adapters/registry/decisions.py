@@ -35,6 +35,7 @@ class TriggerFact(msgspec.Struct, frozen=True):
     reason: str = ""
     position: int = -1
     requests: tuple[int, ...] = ()
+    of_topic: int = -1
 
 
 class Span(msgspec.Struct, frozen=True):
