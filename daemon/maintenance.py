@@ -17,7 +17,7 @@ from typing import Any
 
 from dateutil.rrule import rrulestr
 
-from daemon.control import MaintenanceOrder
+from daemon.control import Control, MaintenanceOrder, read_control
 from daemon.domain import EPOCH, to_ns, zone_of
 
 MOST_OCCURRENCES = 100_000
@@ -120,6 +120,21 @@ class MaintenanceWindow:
                 self._later = None
             else:
                 self._starts.append(ns_of(following))
+
+
+def read_told(message: bytes) -> Control:
+    """The control message in these bytes; of maintenance one whose rule and time zone can be used.
+
+    Raises:
+        ValueError: it is none; says why in one line.
+    """
+    control = read_control(message)
+    if isinstance(control, MaintenanceOrder):
+        try:
+            MaintenanceWindow.ordered(control)
+        except ValueError as error:
+            raise ValueError(f"maintenance {control.maintenance[:100]!r}: {error}") from error
+    return control
 
 
 def ns_of(instant: datetime) -> int:

@@ -3,12 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.control import MaintenanceOrder
-from daemon.maintenance import MaintenanceWindow, ns_of
+from daemon.control import MaintenanceOrder, RetrainRequest, written
+from daemon.maintenance import MaintenanceWindow, ns_of, read_told
 
 HOUR = 3_600_000_000_000
 START = datetime(2026, 3, 1, 6, tzinfo=UTC)  # a Sunday
@@ -118,3 +119,15 @@ def test_a_control_message_is_a_window() -> None:
     one = MaintenanceWindow.ordered(order)
     assert one.covers("a", ns_of(START + timedelta(days=1)))
     assert not one.covers("b", ns_of(START))
+
+
+def test_an_order_whose_rule_or_zone_cannot_be_used_is_refused_as_a_message_by_its_name() -> None:
+    order = MaintenanceOrder("overhaul", START, START + timedelta(hours=2), rrule="FREQ=DAILY")
+    assert read_told(written(order)) == order
+    for wrong, why in (
+        ({"rrule": "FREQ=HOURLY"}, "more often"),
+        ({"timezone": "Mars/Olympus"}, "no time zone"),
+    ):
+        with pytest.raises(ValueError, match=f"maintenance 'overhaul': .*{why}"):
+            read_told(written(msgspec.structs.replace(order, **wrong)))
+    assert read_told(b'{"retrain":"pumps"}') == RetrainRequest("pumps")

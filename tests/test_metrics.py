@@ -479,6 +479,14 @@ async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
     return metrics
 
 
+@moves("control_messages_refused_total")
+async def test_control_messages_that_cannot_be_used_are_counted() -> Metrics:
+    metrics = fresh()
+    Reporter(metrics, Status({"pumps": 50})).told.controls_refused(2)
+    assert samples(metrics)["control_messages_refused_total"] == 2
+    return metrics
+
+
 @moves('dropped_total{reason="model_failed"}')
 async def test_windows_that_the_model_fails_on_are_counted() -> Metrics:
     records = [line(i, "p1", float(i), 13.0 if i == 8 else 0.5, 0.5) for i in range(20)]

@@ -6,8 +6,6 @@ In: the settings, and what is to be planned. Out: the windows of the configurati
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,7 +14,7 @@ import msgspec
 from daemon.adapters.kafka.control_topic import ControlTopic, send
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import Control, MaintenanceOrder, read_control, written
+from daemon.control import MaintenanceOrder, read_control, written
 from daemon.domain import EPOCH, iso, to_ns
 from daemon.errors import UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
@@ -129,18 +127,8 @@ async def _orders(settings: Settings) -> dict[str, MaintenanceOrder]:
         await topic.refresh()
     finally:
         await topic.stop()
-    return usable([received.control for received in topic.received])
-
-
-def usable(controls: Iterable[Control]) -> dict[str, MaintenanceOrder]:
-    """The stops among control messages, by name; one that the daemon refuses says nothing here, either."""
-    orders: dict[str, MaintenanceOrder] = {}
-    for each in controls:
-        if isinstance(each, MaintenanceOrder):
-            with contextlib.suppress(ValueError):
-                MaintenanceWindow.ordered(each)
-                orders[each.maintenance] = each
-    return orders
+    controls = [received.control for received in topic.received]
+    return {each.maintenance: each for each in controls if isinstance(each, MaintenanceOrder)}
 
 
 def _configured(settings: Settings) -> list[str]:

@@ -30,6 +30,7 @@ class ControlSource(Protocol):
     received: list[Received]
     end: int
     born_ns: int
+    refused: int
 
     def refresh(self) -> Coroutine[Any, Any, Sequence[Received]]:
         """Read to the present end; the messages that are new."""
@@ -69,6 +70,7 @@ class Controls:
         self._hear = hear
         self._read = False  # the topic was read to its end once
         self._read_at = 0.0  # on the clock
+        self._refused = 0  # messages that were reported
         self._born_ns = -1  # of the topic when it was last read
         self._task: asyncio.Task[Sequence[Received]] | None = None
 
@@ -120,6 +122,8 @@ class Controls:
         first, self._read = not self._read, True
         anew = self._source.born_ns != self._born_ns
         self._born_ns = self._source.born_ns
+        self._reporter.told.controls_refused(self._source.refused - self._refused)
+        self._refused = self._source.refused
         for each in self._source.received if first else fresh:
             self._hear(each)
         for stream in self._streams:

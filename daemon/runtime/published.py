@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, Log
-from daemon.control import Feedback, MaintenanceOrder, Verdict, read_control
+from daemon.control import Feedback, MaintenanceOrder, Verdict
 from daemon.domain import InputPartition, iso
-from daemon.maintenance import MaintenanceWindow
+from daemon.maintenance import MaintenanceWindow, read_told
 from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, LeftOut, drifted
 from daemon.runtime.segmenting import FOREVER
 from daemon.stream.encoding import PublishedDrift, read_drift
@@ -116,11 +116,10 @@ async def read_published(connection: KafkaSettings, own: OwnTopics, stream: str)
             found.drift.append(record)
 
     def take_control(message: bytes) -> None:
-        control = read_control(message)
+        control = read_told(message)
         if isinstance(control, Feedback):
             found.verdicts[control.fingerprint] = control.verdict
         elif isinstance(control, MaintenanceOrder):
-            MaintenanceWindow.ordered(control)  # one that cannot be used says nothing
             found.orders[control.maintenance] = control
 
     for topic, newest, take in (

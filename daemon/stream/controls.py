@@ -29,14 +29,12 @@ class Controls:
         position: messages before it have been taken ...
         of_topic: ... of the topic whose first record is of this time, ns; -1: none has been taken.
         changed: whether it has moved since the last record of state.
-        refused: messages that could not be used.
     """
 
     def __init__(self, spec: StreamSpec, assets: AssetTable, maintenance: Maintenance) -> None:
         self.position = 0
         self.of_topic = -1
         self.changed = False
-        self.refused = 0
         self._spec = spec
         self._assets = assets
         self._maintenance = maintenance
@@ -68,10 +66,7 @@ class Controls:
         control = received.control
         if isinstance(control, MaintenanceOrder):
             self._maintenance.drop_over(event_time_ns)
-            try:
-                self._maintenance.order(control)
-            except ValueError:
-                self.refused += 1
+            self._maintenance.order(control)
         return control
 
     # -------------------------------------------------------------- state of a successor

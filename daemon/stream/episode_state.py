@@ -32,6 +32,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     per_day: float | None
     muted: bool
     absorbed: bool
+    began: list[AlertKind]
 
 
 class AlarmState(msgspec.Struct, frozen=True, array_like=True):

@@ -110,9 +110,7 @@ class Incident:
     accepted: bool = False  # whether it is over because it is normal from now on
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
     absorbed: bool = False  # see ``AlertEvent``, of its last deviations
-    began: list[AlertKind] = field(
-        default_factory=list
-    )  # see ``AlertEvent``: since the last message, of this row
+    began: list[AlertKind] = field(default_factory=list)  # see ``AlertEvent``: since the last message
 
     @property
     def names(self) -> list[str]:
@@ -259,6 +257,7 @@ class Incident:
             self.per_day,
             self.muted,
             self.absorbed,
+            list(self.began),
         )
 
     @staticmethod
@@ -287,6 +286,7 @@ class Incident:
             state.per_day,
             muted=state.muted,
             absorbed=state.absorbed,
+            began=list(state.began),
         )
 
 

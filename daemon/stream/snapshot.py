@@ -53,7 +53,7 @@ from daemon.stream.course_state import MemoryState
 from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.identity import digest
 
-SCHEMA = 11
+SCHEMA = 12
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""

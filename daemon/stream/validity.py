@@ -24,10 +24,10 @@ import numpy as np
 
 from daemon.alarm import State
 from daemon.assembly import as_received, hold_rows, merges, reduces
-from daemon.control import MaintenanceOrder, read_control
+from daemon.control import MaintenanceOrder
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
-from daemon.maintenance import MaintenanceWindow
+from daemon.maintenance import read_told
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.course import MOST_POINTS
 from daemon.stream.course_state import MemoryState
@@ -453,10 +453,9 @@ def _orders_fault(known: PartitionState) -> str | None:
         return f"controlled {known.controlled}, with {len(known.orders)} orders"
     for order in known.orders:
         try:
-            control = read_control(order)
+            control = read_told(order)
             if not isinstance(control, MaintenanceOrder):
                 return f"an order that is none of maintenance: {type(control).__name__}"
-            MaintenanceWindow.ordered(control)
         except ValueError as error:
             return f"an order that cannot be used: {error}"
     return None

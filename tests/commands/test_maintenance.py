@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from daemon.commands.maintenance import named, shortened, usable
-from daemon.control import MaintenanceOrder, RetrainRequest, read_control, written
+from daemon.commands.maintenance import named, shortened
+from daemon.control import MaintenanceOrder, read_control, written
 from daemon.errors import UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
 from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
@@ -72,13 +72,6 @@ def test_a_name_of_the_configuration_is_not_told(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'oil' is of the configuration (alerts.maintenance)" in done.stderr
-
-
-def test_a_message_that_the_daemon_refuses_does_not_hide_the_others() -> None:
-    start = datetime(2026, 3, 2, 6, tzinfo=UTC)
-    oil = MaintenanceOrder("oil", start, start + timedelta(hours=2))
-    wrong = MaintenanceOrder("oil", start, start + timedelta(hours=9), rrule="EVERY SUNDAY")
-    assert usable([oil, wrong, RetrainRequest("pumps")]) == {"oil": oil}
 
 
 @pytest.mark.parametrize(

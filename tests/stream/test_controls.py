@@ -26,6 +26,7 @@ from daemon.maintenance import MaintenanceWindow
 from daemon.stream.pipeline import Pipeline
 from tests.stream.pipelines import (
     ARRIVALS,
+    CENTRE,
     NAN,
     QUICK,
     SPEC,
@@ -121,6 +122,24 @@ def test_a_sensor_silent_under_maintenance_opens_when_that_is_over_if_it_is_sile
         (24, "closed"),
     ]
     assert said([*steady(5), *silent_b(5, 17), *steady(9, start=17)]) == [(12, "suppressed")]
+
+
+def test_what_joined_a_muted_alert_is_said_when_it_opens_also_after_a_restart() -> None:
+    maintenance = [MaintenanceWindow("m", 8 * SECOND_NS, 28 * SECOND_NS)]
+    readings = [*steady(9), *(wide(i, 0.5, NAN) for i in range(9, 32))]  # b is silent, a stands still
+    events = polls(numbered(readings), [(1, 0)] * len(readings))
+
+    def one(**more: Any) -> Pipeline:
+        return make(maintenance=maintenance, **more)
+
+    whole, crashing = (Log(one, events, replace(CENTRE, still=8)) for _ in range(2))
+    whole.run(len(events))
+    for until in range(1, len(events) + 1):
+        crashing.run(until)
+        crashing.restart()
+    (opened,) = [e for e in of_kind(whole.published, *AlertKind) if e.phase is Phase.OPENED]
+    assert (opened.row_ns // SECOND_NS, list(opened.began)) == (28, [AlertKind.SENSOR_STUCK])
+    assert plain(crashing.published) == plain(whole.published)
 
 
 def test_an_asset_switched_off_for_a_planned_stop_is_said_when_it_stays_away() -> None:

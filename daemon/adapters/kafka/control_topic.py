@@ -21,7 +21,8 @@ from daemon.adapters.kafka.topics import topic_shapes
 from daemon.adapters.kafka.values import Entry, Message, TopicSpec
 from daemon.adapters.kafka.writing import Writer
 from daemon.adapters.telemetry import Throttle
-from daemon.control import Control, Feedback, MaintenanceOrder, Received, read_control, written
+from daemon.control import Control, Feedback, MaintenanceOrder, Received, written
+from daemon.maintenance import read_told
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ class ControlTopic:
         received: all that could be read so far, oldest first.
         end: the position after the last record; 0 before any.
         born_ns: the time of its first record, by which it is told from one that was made anew; -1: it has none.
-        refused: records that are no control messages.
+        refused: records that are no control messages, or of maintenance that cannot be used.
     """
 
     def __init__(self, settings: KafkaSettings, prefix: str) -> None:
@@ -112,7 +113,7 @@ class ControlTopic:
                 continue
             self.end = entry.offset + 1
             try:
-                control = read_control(entry.value or b"")
+                control = read_told(entry.value or b"")
             except ValueError as error:
                 self.refused += 1
                 suppressed = self._throttle.admit("refused")

@@ -259,6 +259,7 @@ FAMILIES: Final = (
         "Verdicts of people by what they did in a partition; unknown: it remembers no such episode.",
         {"effect": tuple(effect.value for effect in Effect)},
     ),
+    Family(Kind.COUNTER, "control_messages_refused_total", "Control messages that cannot be used."),
     Family(Kind.GAUGE, "episodes_active", "Episodes open now.", {"severity": SEVERITIES}, value=0.0),
     Family(Kind.GAUGE, "sensors_silent", "Sensors that are silent now.", PER_STREAM, value=0.0),
     Family(
@@ -411,7 +412,7 @@ class Families:
             match family.kind:
                 case Kind.COUNTER:
                     counter = Counter(name, family.help, labels, registry=registry)
-                    for series in product(*values):
+                    for series in product(*values) if labels else ():
                         counter.labels(*series)
                     self._counters[family.name] = counter
                 case Kind.GAUGE:

@@ -344,6 +344,7 @@ class EpisodeMetrics:
         self._closed = families.counter("episodes_closed_total")
         self._suppressed = families.counter("episodes_suppressed_total")
         self._verdicts = families.counter("verdicts_total")
+        self._refused = families.counter("control_messages_refused_total")
         self._active = families.gauge("episodes_active")
         self._silent = families.gauge("sensors_silent")
         self._budget = families.gauge("false_alarm_budget_ratio")
@@ -379,6 +380,10 @@ class EpisodeMetrics:
     def verdicts(self, effect: Effect, n: int = 1) -> None:
         """Verdicts that people gave."""
         self._verdicts.labels(effect.value).inc(n)
+
+    def controls_refused(self, n: int) -> None:
+        """What people told in words that cannot be used."""
+        self._refused.inc(n)
 
     def suppressed(self, reason: str, n: int = 1) -> None:
         """Episodes that were not announced; ``reason`` is one of SUPPRESSED_REASONS."""

@@ -54,6 +54,10 @@ class ToldReporter:
         if self._throttle.admit("controls") is not None:
             log.warning("controls_unread", reason=reason)
 
+    def controls_refused(self, n: int) -> None:
+        """So many more messages of that topic cannot be used; the reader of the topic has logged why."""
+        self._metrics.episodes.controls_refused(n)
+
     def controls_begun_anew(self, partition: InputPartition, position: int, end: int) -> None:
         """The topic of control messages is shorter than what a partition has taken of it: it was made anew."""
         log.warning(
