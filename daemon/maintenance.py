@@ -89,6 +89,15 @@ class MaintenanceWindow:
         end_ns = self._starts[place] + self.end_ns - self.start_ns
         return (self._starts[place], end_ns) if time_ns < end_ns else None
 
+    def after(self, time_ns: int) -> tuple[int, int] | None:
+        """The next occurrence, (start, end), that begins after an instant; None if there is none."""
+        if self._later is not None:
+            self._extend(time_ns)
+        place = bisect_right(self._starts, time_ns)
+        if place == len(self._starts):
+            return None
+        return self._starts[place], self._starts[place] + self.end_ns - self.start_ns
+
     def between(self, first_ns: int, end_ns: int) -> list[tuple[int, int]]:
         """The occurrences, (start, end), of which a part lies from ``first_ns`` to before ``end_ns``."""
         lasts_ns = self.end_ns - self.start_ns

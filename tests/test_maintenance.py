@@ -74,6 +74,10 @@ def test_the_occurrences_of_a_span_are_those_that_one_of_its_hours_lies_in(
     asked = window(rule).between(begin + first * HOUR, begin + (first + lasts) * HOUR)
     hours = [window(rule).at(begin + hour * HOUR) for hour in range(first, first + lasts)]
     assert asked == sorted({one for one in hours if one is not None})
+    beginning = [span for span in asked if span[0] > begin + first * HOUR]
+    following = window(rule).after(begin + first * HOUR)
+    assert not beginning or following == beginning[0]
+    assert following is None or beginning or following[0] >= begin + (first + lasts) * HOUR
 
 
 @given(st.lists(st.integers(-100, 2_000), min_size=1, max_size=30))

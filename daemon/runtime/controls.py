@@ -126,6 +126,7 @@ class Controls:
         self._refused = self._source.refused
         for each in self._source.received if first else fresh:
             self._hear(each)
+        self._reporter.told.controls_heard(self._source.received if first or anew else fresh, anew=anew)
         for stream in self._streams:
             for pipeline in stream.pipelines.values():
                 self._pass_on(pipeline, self._source.received if first or anew else fresh)

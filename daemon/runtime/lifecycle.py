@@ -244,6 +244,7 @@ class ModelLifecycle:
         for record in records:
             stream = next((s for s in self._streams if s.spec.name == record.stream), None)
             if stream is not None:
+                self._reporter.told.training_decided(record)
                 stream.schedule.answered(record.trigger.position, record.trigger.of_topic)
                 until_ns = record.until_ns
                 if until_ns is not None:
@@ -278,6 +279,7 @@ class ModelLifecycle:
         stream.schedule.history_read()
         result = self._as_used(stream, result)
         if self._models is None:
+            self._reporter.told.training_decided(record_of(name, result, stream.trigger, now_text()))
             await self._decided(stream, result)
             return
         leading = self._leading.pop(name, None)

@@ -44,6 +44,7 @@ from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
 from daemon.stream.audit import Audited, SensorAudit, Tallies
 from daemon.stream.decode import KnownBirth
 from daemon.stream.decoding import Decoder
+from daemon.stream.dismissal import Standing
 from daemon.stream.parts import PipelineSettings
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import Step
@@ -350,6 +351,18 @@ class StreamRun:
     def repeat_training(self) -> None:
         """A training's history could not be read: the same training is due again after a while."""
         self.schedule.repeat_later(retraining=self.detector is not None)
+
+    # -------------------------------------------------------------- what people said
+    def planned_stops(self) -> Sequence[MaintenanceWindow]:
+        """Of the configuration in force."""
+        return self.plan.maintenance
+
+    def standing(self, event: AlertEvent) -> Standing | None:
+        """What the last verdict on an alert has done; None: none was taken in here."""
+        pipeline = None if event.partition is None else self.pipelines.get(event.partition)
+        if pipeline is None:
+            return None
+        return pipeline.episodes.dismissals.standing(event.asset, event.fingerprint)
 
     # -------------------------------------------------------------- what was judged
     def judged(self, step: Step) -> None:

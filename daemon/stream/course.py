@@ -96,6 +96,7 @@ class Course:
     like: str = ""  # the dismissed episode whose sensors it has, though it is higher or elsewhere
     feedback: Feedback | None = None  # the last one
     onsets: list[int] = field(default_factory=list)  # ns; of a dismissed episode: when it and its like came
+    held_back: int = 0  # of a dismissed episode: runs like it that have not opened an alert since
 
     @property
     def has_evidence(self) -> bool:
@@ -237,6 +238,7 @@ class Course:
             self.like,
             self.feedback,
             list(self.onsets),
+            self.held_back,
         )
 
     @staticmethod
@@ -259,6 +261,7 @@ class Course:
             state.like,
             state.feedback,
             list(state.onsets),
+            state.held_back,
         )
 
 

@@ -27,6 +27,7 @@ class CourseState(msgspec.Struct, frozen=True, array_like=True):
     like: str
     feedback: Feedback | None
     onsets: list[int]
+    held_back: int
 
 
 class QuietState(msgspec.Struct, frozen=True, array_like=True):

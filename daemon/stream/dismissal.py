@@ -66,6 +66,16 @@ class FeedbackResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """The last verdict on an episode that was taken in, and what it has done since."""
+
+    feedback: Feedback
+    dismissed: bool = False  # its like is held back
+    accepting: bool = False  # what it shows is accepted at the asset's next scored row
+    held_back: int = 0  # runs like it that have not opened an alert
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What the caller has to do after a verdict was taken in."""
 
@@ -275,6 +285,7 @@ class Dismissals:
             for one in memory.dismissed:
                 if one.fingerprint in quiet.like:
                     one.came(run)
+                    one.held_back += 1
 
     def _jumps(self, evidence: ScoredEvidence) -> dict[str, float]:
         """The sensors that jump beyond their limits at a row."""
@@ -301,8 +312,10 @@ class Dismissals:
         if memory is None or not memory.dismissed:
             return row
         for name in [name for name in memory.deviating if not row.beyond[self._spec.sensors.index(name)]]:
-            del memory.deviating[name]  # it is over, and none of it has opened
+            quiet = memory.deviating.pop(name)  # it is over, and none of it has opened
             self.suppressed += 1
+            for one in memory.dismissed:
+                one.held_back += one.fingerprint in quiet.like
         now = self._sides(row, deviation) if (row.opening > 1.0).any() else {}
         opening = row.opening.copy()
         within = [one for one in memory.dismissed if not one.is_exceeded(now)]
@@ -371,6 +384,15 @@ class Dismissals:
         return memory is not None and incident.fingerprint in memory.accepting
 
     # -------------------------------------------------------------- verdicts
+    def standing(self, asset: str, fingerprint: str) -> Standing | None:
+        """What was said of an episode of an asset; None: nothing, or it is not remembered."""
+        memory = self._assets.get(asset)
+        course = None if memory is None else memory.course(fingerprint)
+        if memory is None or course is None or course.feedback is None:
+            return None
+        dismissed = any(one is course for one in memory.dismissed)
+        return Standing(course.feedback, dismissed, fingerprint in memory.accepting, course.held_back)
+
     def asset_of(self, fingerprint: str) -> str | None:
         """Whose episode it is; None: nobody's that is remembered."""
         for asset, memory in self._assets.items():
@@ -403,6 +425,7 @@ class Dismissals:
             if course.has_evidence and all(one is not course for one in memory.dismissed):
                 if incident is not None:
                     course.onset_ns = incident.onset_ns
+                course.held_back = 0
                 memory.dismiss(course)
                 effect = Effect.DISMISSED
             elif closes:

@@ -24,7 +24,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.alerts import Episodes
-from daemon.stream.dismissal import MARGIN, MOST_DISMISSED, REMEMBERED, Effect
+from daemon.stream.dismissal import MARGIN, MOST_DISMISSED, REMEMBERED, Effect, Standing
 from daemon.stream.encoding import encode
 from daemon.stream.pipeline import Pipeline
 from daemon.stream.snapshot import key
@@ -114,6 +114,10 @@ def test_the_like_of_a_false_alarm_opens_no_alert_unless_it_is_higher() -> None:
     assert [second // 30 for second in opened(later)] == [2, 3, 4]
     assert told.suppressed == 2
     first = of_kind(told.outputs, *EPISODES)[0]
+    standing = told.pipeline.episodes.dismissals.standing("p1", first.fingerprint)
+    assert standing == Standing(Feedback(first.fingerprint, Verdict.FALSE_ALARM), dismissed=True, held_back=2)
+    assert told.pipeline.episodes.dismissals.standing("p1", later[0].fingerprint) is None
+    assert told.pipeline.episodes.dismissals.standing("p2", first.fingerprint) is None
     assert {e.dismissed_like for e in later if e.row_ns < 100 * 10**9} == {first.fingerprint}
     assert {e.dismissed_like for e in later if e.row_ns > 100 * 10**9} == {None}
     message = json.loads(encode(later[0], datetime.now(UTC)).value)
@@ -195,6 +199,10 @@ def test_a_deviation_is_held_back_to_its_side_up_to_the_margin() -> None:
     later = told.until(320)
     assert [second // 60 for second in opened(later)] == [2, 3, 4]
     assert told.suppressed == 1
+    first = of_kind(told.outputs, *EPISODES)[0].fingerprint
+    standing = told.pipeline.episodes.dismissals.standing("p1", first)
+    assert standing is not None
+    assert standing.held_back == 1
 
 
 def test_what_a_dismissed_anomaly_leaves_in_the_means_is_held_back_and_what_lasts_longer_is_not() -> None:
@@ -361,15 +369,25 @@ def test_polls_and_restarts_never_show(detector: CentreDetector) -> None:
     whole = VerdictLog(one, events_of(detector, 1_000, 130), detector)
     whole.run(len(whole.events))
     assert whole.pipeline.episodes.dismissals.suppressed
+
+    def standings(log: VerdictLog) -> list[Standing | None]:
+        return [
+            log.pipeline.episodes.dismissals.standing("p1", fingerprint)
+            for fingerprint in fingerprints(detector)
+        ]
+
+    assert any(one is not None and one.held_back for one in standings(whole))
     for size in (1, 7):
         other = VerdictLog(one, events_of(detector, size, 130), detector)
         other.run(len(other.events))
         assert plain(other.published) == plain(whole.published)
+        assert standings(other) == standings(whole)
     crashing = VerdictLog(one, events_of(detector, 3, 130), detector)
     for until in range(1, len(crashing.events) + 1):
         crashing.run(until)
         crashing.restart()
     assert plain(crashing.published) == plain(whole.published)
+    assert standings(crashing) == standings(whole)
 
 
 def test_a_verdict_comes_as_a_control_message_with_the_records_of_its_asset() -> None:

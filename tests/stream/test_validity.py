@@ -170,7 +170,7 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
 
 def remembering(fingerprint: str = "", **changes: Any) -> list[Any]:
     """What is remembered of an asset with one closed episode."""
-    plain = CourseState(fingerprint, "m", 0, 0, [], 1.0, [], [], [], [], [], False, False, "", None, [])
+    plain = CourseState(fingerprint, "m", 0, 0, [], 1.0, [], [], [], [], [], False, False, "", None, [], 0)
     course = msgspec.structs.replace(plain, **changes)
     return [None, [], [[getattr(course, name) for name in course.__struct_fields__]], [], None, [], []]
 

@@ -28,7 +28,7 @@ from daemon.adapters.pages import Page, encoded
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.documents import short
 
-_PAGE: Final = Page.load("daemon.adapters.admin", ["episodes.js"], ["sparkline.js"])
+_PAGE: Final = Page.load("daemon.adapters.admin", ["episodes.js"], ["sparkline.js", "people.js"])
 PAGE: Final = _PAGE.document({})
 """The page's document. It is constant: what is shown arrives through ``/api/status``."""
 _HEADERS: Final = [

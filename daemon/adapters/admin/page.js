@@ -9,14 +9,10 @@ function part(id, data, build) {
   const key = JSON.stringify(data);
   if (drawn.get(id) === key) return;
   drawn.set(id, key);
+  const focused = $(id).contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   $(id).replaceChildren(...[build(data)].flat());
+  if (focused) $(id).querySelector('[data-key="' + CSS.escape(focused) + '"]')?.focus({ preventScroll: true });
 }
-
-/** The stream's name behind a title, where there are several. */
-const ofStream = (streams, name) => (streams.length > 1 ? h("span", "dim", " · " + name) : null);
-
-/** A line with its state at the right, as the panels for drift and models have it. */
-const line = (title, state) => h("div", "line", title, state);
 
 // ---------------------------------------------------------------- counters
 let before = null; // rows scored, time and rate of the status before
@@ -98,7 +94,11 @@ const CLOSED = {
 /** A table of open or closed episodes; dates are left out where they are `day`. */
 function episodeTable({ empty, heads, state }, [list, day]) {
   if (!list.length) return h("div", "empty", empty);
-  const row = (e) => episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), e.score);
+  const row = (e) => {
+    const node = episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), e.score);
+    node.lastChild.append(...toldOf(e, day));
+    return node;
+  };
   return table("", heads, list.map(row));
 }
 
@@ -421,6 +421,8 @@ function show(s, rate) {
   part("drift", only(s.streams, "drift"), driftPanel);
   part("drill", only(s.streams, "drill"), drillPanel);
   part("audits", only(s.streams, "imputation"), auditTable);
+  part("stops", [s.stops, day], stopsPanel);
+  part("decisions", [only(s.streams, "decisions"), day], decisionsPanel);
   part("models", [only(s.streams, "model", "calibration", "trained_at", "models", "training"), day], modelPanel);
   for (const canvas of document.querySelectorAll("canvas[data-spark]"))
     sparkline(canvas, ...JSON.parse(canvas.dataset.spark));

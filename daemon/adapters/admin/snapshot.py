@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
+from daemon.adapters.admin.told import decision_json, stops_json, verdict_json
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus, TrainingNow
 from daemon.documents import counted, short
@@ -55,8 +56,9 @@ def snapshot(status: Status) -> dict[str, Any]:
         "open": len(order),
         "critical": sum(e.severity is Severity.CRITICAL for e in order),
         "opened": status.opened,
-        "episodes": [event_json(e) for e in order[:EPISODES_SHOWN]],
-        "recent": [event_json(e) for e in closed[:EPISODES_SHOWN]],
+        "episodes": [_alert(status, e) for e in order[:EPISODES_SHOWN]],
+        "recent": [_alert(status, e) for e in closed[:EPISODES_SHOWN]],
+        "stops": stops_json(status),
         "streams": [_stream(s, by_asset) for s in status.streams.values()],
     }
 
@@ -111,6 +113,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "drift": _drift(list(stream.drift)),
         "drill": _drill(stream.drill()),
         "imputation": _imputation(stream.imputation),
+        "decisions": [decision_json(record) for record in reversed(stream.decisions)],
         "models": [_change(change) for change in reversed(stream.models)],
         "tracks": [
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
@@ -247,6 +250,10 @@ def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
         }
         for a in order[:AUDITS_SHOWN]
     ]
+
+
+def _alert(status: Status, event: AlertEvent) -> dict[str, Any]:
+    return {**event_json(event), "told": verdict_json(status, event)}
 
 
 def _change(change: ModelChange) -> dict[str, Any]:

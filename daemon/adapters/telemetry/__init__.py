@@ -12,6 +12,7 @@ from daemon.adapters.telemetry.families import BatchHistogram
 from daemon.adapters.telemetry.labels import SCORE_PARTS, HttpRefusal, Lifecycle, Promotion
 from daemon.adapters.telemetry.logs import Throttle, configure_logging
 from daemon.adapters.telemetry.metrics import LAG_EVERY_S, Metrics
+from daemon.adapters.telemetry.people import Occurrence, People, PlannedStop
 from daemon.adapters.telemetry.reporter import (
     DrillFailure,
     DrillFigures,
@@ -48,6 +49,9 @@ __all__ = [
     "Metrics",
     "ModelChange",
     "ModelInUse",
+    "Occurrence",
+    "People",
+    "PlannedStop",
     "Promotion",
     "Reporter",
     "RestoredState",

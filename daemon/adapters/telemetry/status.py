@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from daemon.adapters.telemetry.labels import Lifecycle
+from daemon.adapters.telemetry.people import People
 from daemon.domain import (
     AlertEvent,
     Disposition,
@@ -35,7 +36,11 @@ from daemon.domain import (
 from daemon.grouping import by_slot
 from daemon.stream.accounts import CellState, Counts, Fault
 from daemon.stream.audit import SensorAudit
+from daemon.stream.dismissal import Standing
 from daemon.trigger import Trigger
+
+if TYPE_CHECKING:  # for annotations only: the registry imports this package
+    from daemon.adapters.registry import DecisionRecord
 
 SCORES_KEPT: Final = 300
 ASSETS_KEPT: Final = 50
@@ -103,7 +108,9 @@ class StreamStatus:
     drift: deque[DriftRecord] = field(default_factory=lambda: deque(maxlen=100))
     imputation: dict[str, SensorAudit] = field(default_factory=dict)  # by sensor, under this model
     models: deque[ModelChange] = field(default_factory=lambda: deque(maxlen=30))
+    decisions: deque[DecisionRecord] = field(default_factory=lambda: deque(maxlen=10))  # on trainings
     drill: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # the fire drill's table
+    standing: Callable[[AlertEvent], Standing | None] = lambda _: None  # of the last verdict on an alert
     tracks: dict[str, AssetScores] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 
@@ -181,6 +188,7 @@ class Status:
         self.events: deque[tuple[int, AlertEvent]] = deque(maxlen=EVENTS_KEPT)
         self.sequence = 0  # of the newest event
         self.opened = 0
+        self.people = People()
         self.started_at = now()
         self._clock, self._now = clock, now
         self._stall_after = stall_after.total_seconds()

@@ -1,8 +1,8 @@
-"""What people tell the running daemon, by a changed configuration or a control message: said in the log."""
+"""What people tell the running daemon, by a changed configuration or a control message: for page and log."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,9 +11,12 @@ from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import Status
 from daemon.control import Received, described
-from daemon.domain import InputPartition
+from daemon.domain import AlertEvent, InputPartition
+from daemon.maintenance import MaintenanceWindow
+from daemon.stream.dismissal import Standing
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
+    from daemon.adapters.registry import DecisionRecord
     from daemon.detector import Detector
 
 log = structlog.get_logger()
@@ -31,6 +34,22 @@ class ToldReporter:
         self._throttle = throttle
         self._metrics = metrics
         self._status = status
+
+    def stream_opened(
+        self,
+        stream: str,
+        standing: Callable[[AlertEvent], Standing | None],
+        stops: Callable[[], Sequence[MaintenanceWindow]],
+    ) -> None:
+        """A stream runs here: what became of the verdicts on its alerts, and the planned stops of its configuration."""
+        self._status.streams[stream].standing = standing
+        self._status.people.configured = stops
+
+    def training_decided(self, record: DecisionRecord) -> None:
+        """A training was decided on, here or elsewhere; a record may come again."""
+        decisions = self._status.streams[record.stream].decisions
+        if record not in decisions:
+            decisions.append(record)
 
     def thresholds_found(self, stream: str, detector: Detector) -> None:
         """The model in use has other thresholds: those of another budget."""
@@ -67,6 +86,10 @@ class ToldReporter:
             position=position,
             end=end,
         )
+
+    def controls_heard(self, messages: Sequence[Received], *, anew: bool) -> None:
+        """Control messages were read; with ``anew`` all that the topic holds."""
+        self._status.people.heard(messages, anew=anew)
 
     def control_received(self, received: Received) -> None:
         """A control message has come."""

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from daemon.adapters.registry import DecisionRecord
+from daemon.adapters.registry.decisions import TriggerFact
 from daemon.adapters.telemetry import Promotion, Status
+from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -21,8 +24,10 @@ from daemon.domain import (
     Phase,
     Severity,
 )
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.accounts import Counts
 from daemon.stream.audit import Imputable, SensorAudit
+from daemon.stream.dismissal import Standing
 
 NOW = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
 NOW_NS = int(NOW.timestamp()) * SECOND_NS
@@ -98,6 +103,36 @@ def audits() -> dict[str, SensorAudit]:
     }
 
 
+def told() -> list[Received]:
+    """Verdicts on some of the episodes, and planned stops of which one is over."""
+    hour = timedelta(hours=1)
+    said: list[Control] = [
+        Feedback("f1", Verdict.CONFIRMED, "kim"),
+        Feedback("f1", Verdict.FALSE_ALARM, "Kim van den Heuvel-Østergård", f"the lid of {PREFIX}was open"),
+        Feedback("f10", Verdict.PLANNED, "ada", "new impeller"),
+        MaintenanceOrder("past", NOW - 3 * hour, NOW - hour),
+        MaintenanceOrder("overhaul of both", NOW - hour, NOW + hour, ASSETS[:7], reason="bearings", by="kim"),
+        MaintenanceOrder("sunday", NOW + 9 * hour, NOW + 11 * hour, rrule="FREQ=WEEKLY", by="ada"),
+    ]
+    return [Received(n, NOW_NS - 600 * SECOND_NS, control) for n, control in enumerate(said)]
+
+
+def decisions() -> list[DecisionRecord]:
+    """Two trainings: one that was promoted, and one that a rule has refused."""
+    rules = (
+        {"name": "soundness", "figure": 0.1, "limit": 1.0, "at_least": False, "passed": True},
+        {"name": "recall_overall", "figure": 0.61234, "limit": 0.7, "at_least": True, "passed": False},
+    )
+    why = "of the injected faults it finds 61 %, the model in use 72 %"
+    return [
+        DecisionRecord("compressors", TriggerFact("schedule"), True, "", "2026-03-02T09:30:00Z", "5f3a9c1e77b20d41"),
+        DecisionRecord(
+            "compressors", TriggerFact("request", "kim: new impeller"), False, why, "2026-03-04T08:12:00Z",
+            "77b20d415f3a9c1e", rules=rules,
+        ),
+    ]  # fmt: skip
+
+
 def fleet() -> Status:
     """A live process with open and closed episodes, drift, models, audits and a fire drill."""
     status = Status({"compressors": 500}, now=lambda: NOW, clock=lambda: 0.0)
@@ -142,4 +177,18 @@ def fleet() -> Status:
         for n in range(1, 20)
     ])  # fmt: skip
     stream.imputation, stream.drill = audits(), drilled
+    people = status.people
+    people.now_ns = lambda: NOW_NS
+    people.configured = lambda: (
+        MaintenanceWindow("inspection", NOW_NS + SECOND_NS, NOW_NS + 90 * SECOND_NS),
+    )
+    messages = told()
+    people.heard(messages, anew=True)
+    stream.decisions.extend(decisions())
+    taken = {one.control.fingerprint: one.control for one in messages if isinstance(one.control, Feedback)}
+    stream.standing = lambda event: (
+        Standing(taken[event.fingerprint], dismissed=True, held_back=3)
+        if event.fingerprint in taken
+        else None
+    )
     return status

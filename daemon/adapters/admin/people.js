@@ -1,0 +1,77 @@
+// What people told: verdicts on alerts, planned stops, and what became of trainings.
+"use strict";
+
+/** The stream's name behind a title, where there are several. */
+const ofStream = (streams, name) => (streams.length > 1 ? h("span", "dim", " · " + name) : null);
+
+/** A line with its state at the right, as the panels of the side have it. */
+const line = (title, state) => h("div", "line", title, state);
+
+const VERDICTS = { confirmed: "confirmed", false_alarm: "false alarm", planned: "planned" };
+
+/** "by kim, 2026-03-10 14:02:00". */
+const byWhom = (by, at, day) => [by && "by " + by, at && stamp(at, day)].filter(Boolean).join(", ");
+
+/** What was said of an alert, by whom, when, why, and what that has done. */
+function toldOf(e, day) {
+  const told = e.told;
+  if (!told) return [];
+  const said = h(
+    "div",
+    "said",
+    h("b", "", VERDICTS[told.verdict] || told.verdict),
+    h("span", "dim", byWhom(told.by, told.at, day)),
+    told.note ? h("span", "", "“", ...breakable(told.note), "”") : null,
+    told.did ? h("span", "dim", told.did) : null,
+  );
+  return [said];
+}
+
+/** Whose planned stop it is. */
+function stopAssets(stop) {
+  const names = stop.assets.join(", ");
+  return (names || "all assets") + (stop.more_assets ? " and " + count(stop.more_assets) + " more" : "");
+}
+
+function stopRow(stop, day, button) {
+  const active = stop.state === "active";
+  const span = active ? "until " + stamp(stop.end, day) : stamp(stop.start, day) + " to " + stamp(stop.end, stop.start.slice(0, 10));
+  const about = [stop.rrule && "recurs", stop.by && "by " + stop.by, stop.source === "config" && "by the configuration", stop.reason];
+  return h(
+    "div",
+    "row",
+    line(h("b", "", ...breakable(stop.name)), chip(active ? "warning" : "closed", stop.state)),
+    h("p", "", ...breakable(stopAssets(stop)), stop.stream ? " of " + stop.stream : null),
+    h("p", "num", span),
+    about.some(Boolean) ? h("p", "", ...breakable(about.filter(Boolean).join(" · "))) : null,
+    button,
+  );
+}
+
+function stopsPanel([stops, day]) {
+  return stops.length ? stops.map((stop) => stopRow(stop, day)) : h("div", "empty", "None is planned.");
+}
+
+/** "recall .61, at least .70 is needed": the rule that refused a candidate. */
+function ruleText(rule) {
+  const bound = rule.at_least ? "at least " : "at most ";
+  return rule.rule.replaceAll("_", " ") + " " + value(rule.figure) + ", " + bound + value(rule.limit) + " allowed";
+}
+
+function decisionRow(streams, stream, decision, day) {
+  const result = decision.promoted ? "promoted" : decision.version ? "refused" : "failed";
+  const due = decision.trigger + (decision.trigger_reason ? ": " + decision.trigger_reason : "");
+  return h(
+    "div",
+    "row",
+    line(h("span", "", h("span", "mono", decision.version || "no candidate"), ofStream(streams, stream.name)), chip(result, result)),
+    decision.refused_by ? h("p", "", h("b", "", ruleText(decision.refused_by))) : null,
+    decision.promoted || !decision.reason ? null : h("p", "", ...breakable(decision.reason)),
+    h("p", "", stamp(decision.at, day) + " · due by ", ...breakable(due)),
+  );
+}
+
+function decisionsPanel([streams, day]) {
+  const rows = streams.flatMap((stream) => stream.decisions.map((each) => decisionRow(streams, stream, each, day)));
+  return rows.length ? rows : h("div", "empty", "No training has ended yet.");
+}

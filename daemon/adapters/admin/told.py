@@ -1,0 +1,116 @@
+"""What people told the daemon and what became of it, as the plain JSON values of ``/api/status``; all of it bounded."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from daemon.adapters.pages import bounded
+from daemon.adapters.telemetry import Occurrence, Status
+from daemon.control import Feedback, Received, Verdict
+from daemon.documents import counted, short
+from daemon.domain import AlertEvent, iso
+from daemon.stream.dismissal import Standing
+
+if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, the demo does not
+    from daemon.adapters.registry import DecisionRecord
+
+STOPS_SHOWN: Final = 20
+ASSETS_SHOWN: Final = 5
+"""Of one planned stop."""
+NOTE_SHOWN: Final = 500
+"""Characters of a note or a reason."""
+
+
+def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
+    """The last verdict on an alert: who, when, why, and what it has done; None: there is none."""
+    received = status.people.verdicts.get(event.fingerprint)
+    standing = status.streams[event.stream].standing(event) if event.stream in status.streams else None
+    feedback = None if standing is None else standing.feedback
+    if received is not None and isinstance(received.control, Feedback):
+        feedback = received.control
+    feedback = feedback or event.feedback
+    if feedback is None:
+        return None
+    return {
+        "verdict": str(feedback.verdict),
+        "by": bounded(feedback.by),
+        "note": bounded(feedback.note, NOTE_SHOWN),
+        "at": _time(received),
+        "did": "" if standing is None else _done(event, feedback, standing),
+    }
+
+
+def _time(received: Received | None) -> str | None:
+    """When a message was written, by a clock that may be anybody's."""
+    return iso(received.time_ns) if received is not None and 0 <= received.time_ns < 1 << 63 else None
+
+
+def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
+    """What a verdict has done so far."""
+    if feedback != standing.feedback:
+        return "it counts from the next reading on"
+    match feedback.verdict:
+        case Verdict.CONFIRMED:
+            return "kept as a real incident"
+        case Verdict.FALSE_ALARM if standing.dismissed:
+            times = counted(standing.held_back, "time")
+            return f"its like was held back {times} since" if standing.held_back else "its like is held back"
+        case Verdict.PLANNED if standing.accepting:
+            return "it becomes normal with the next reading"
+        case Verdict.PLANNED if event.over and event.feedback is not None:
+            return "it is normal now"
+    return "noted"
+
+
+def stops_json(status: Status) -> list[dict[str, Any]]:
+    """The planned stops that are not over: those that are active first, then by their next beginning."""
+    return [_stop(one) for one in islice(status.people.stops(), STOPS_SHOWN)]
+
+
+def _stop(found: Occurrence) -> dict[str, Any]:
+    window, order = found.stop.window, found.stop.order
+    assets = sorted(window.assets)
+    return {
+        "name": bounded(window.name),
+        "state": "active" if found.active else "planned",
+        "assets": [bounded(asset) for asset in assets[:ASSETS_SHOWN]],  # none: all
+        "more_assets": max(len(assets) - ASSETS_SHOWN, 0),
+        "stream": bounded(order.stream) or None if order is not None else None,
+        "start": iso(found.start_ns),
+        "end": iso(found.end_ns),
+        "rrule": bounded(window.rule) or None,
+        "reason": bounded(order.reason, NOTE_SHOWN) if order is not None else "",
+        "by": bounded(order.by) if order is not None else "",
+        "source": "config" if order is None else "message",
+    }
+
+
+def decision_json(record: DecisionRecord) -> dict[str, Any]:
+    """The decision on a training: what made it due, and the rule that refused its candidate with its figure."""
+    failed = next((rule for rule in record.rules if rule.get("passed") is False), None)
+    return {
+        "at": bounded(record.time),
+        "version": bounded(record.version),
+        "trigger": bounded(record.trigger.cause),
+        "trigger_reason": bounded(record.trigger.reason, NOTE_SHOWN),
+        "promoted": record.promoted,
+        "reason": bounded(record.reason, NOTE_SHOWN),
+        "refused_by": None
+        if failed is None
+        else {
+            "rule": bounded(str(failed.get("name", ""))),
+            "figure": _number(failed.get("figure")),
+            "limit": _number(failed.get("limit")),
+            "at_least": failed.get("at_least") is True,
+        },
+    }
+
+
+def _number(value: object) -> float | None:
+    """A figure of a record, which anybody who may write to its topic may have written."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    number = float(value) if abs(value) < 1e300 else math.inf
+    return short(number)

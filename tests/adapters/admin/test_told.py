@@ -1,0 +1,157 @@
+"""What people told, as the page has it: bounded, in plain words, whatever the messages hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.adapters.admin import snapshot
+from daemon.adapters.admin.told import decision_json
+from daemon.adapters.telemetry import Status
+from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
+from daemon.domain import SECOND_NS, Phase
+from daemon.maintenance import MaintenanceWindow
+from daemon.stream.dismissal import Standing
+from tests.adapters.admin.fleet import decisions
+from tests.adapters.admin.pumps import HOSTILE, alert
+
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+NOW_NS = int(NOW.timestamp()) * SECOND_NS
+HOUR = timedelta(hours=1)
+NOTHING = Feedback("a", Verdict.FALSE_ALARM, "kim", "lid")
+
+
+def heard(status: Status, *controls: Control, anew: bool = True) -> None:
+    status.people.now_ns = lambda: NOW_NS
+    status.people.heard([Received(n, NOW_NS + n, each) for n, each in enumerate(controls)], anew=anew)
+
+
+def verdict_on_the_open_alert(status: Status, standing: Standing | None) -> object:
+    status.streams["pumps"].standing = lambda _: standing
+    (episode,) = snapshot(status)["episodes"]
+    return episode["told"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "standing", "did"),
+    [
+        ("false_alarm", None, ""),  # its partition is read elsewhere
+        ("false_alarm", {"dismissed": True}, "its like is held back"),
+        ("false_alarm", {"dismissed": True, "held_back": 1}, "its like was held back 1 time since"),
+        ("false_alarm", {"dismissed": True, "held_back": 3}, "its like was held back 3 times since"),
+        ("false_alarm", {}, "noted"),
+        ("planned", {"accepting": True}, "it becomes normal with the next reading"),
+        ("planned", {}, "noted"),
+        ("confirmed", {}, "kept as a real incident"),
+    ],
+)
+def test_a_verdict_is_shown_with_what_it_has_done(
+    status: Status, verdict: str, standing: dict[str, int] | None, did: str
+) -> None:
+    said = Feedback("a", Verdict(verdict), "kim", "lid")
+    heard(status, Feedback("a", Verdict.CONFIRMED, "ada"), said)
+    taken = None if standing is None else Standing(said, **standing)  # type: ignore[arg-type]
+    assert verdict_on_the_open_alert(status, taken) == {
+        "verdict": verdict, "by": "kim", "note": "lid", "at": "2026-03-04T12:00:00.000000001Z", "did": did,
+    }  # fmt: skip
+
+
+def test_a_verdict_that_is_not_taken_yet_says_so_and_without_the_topic_the_one_in_force_is_shown(
+    status: Status,
+) -> None:
+    assert verdict_on_the_open_alert(status, None) is None
+    without = verdict_on_the_open_alert(status, Standing(NOTHING, dismissed=True))
+    assert without == {
+        "verdict": "false_alarm", "by": "kim", "note": "lid", "at": None, "did": "its like is held back",
+    }  # fmt: skip
+    heard(status, Feedback("a", Verdict.PLANNED, "ada"))
+    shown = verdict_on_the_open_alert(status, Standing(NOTHING, dismissed=True))
+    assert isinstance(shown, dict)
+    assert (shown["by"], shown["did"]) == ("ada", "it counts from the next reading on")
+
+
+def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: Status) -> None:
+    planned = Feedback("b", Verdict.PLANNED, "kim")
+    heard(status, planned)
+    status.streams["pumps"].standing = lambda event: Standing(planned) if event.fingerprint == "b" else None
+    assert snapshot(status)["recent"][0]["told"]["did"] == "noted"  # it had closed before
+    status.published([replace(alert("pump-02", Phase.CLOSED, "b", n=10), feedback=planned)])
+    assert snapshot(status)["recent"][0]["told"]["did"] == "it is normal now"
+
+
+def test_planned_stops_come_active_first_and_those_that_are_over_do_not(status: Status) -> None:
+    status.people.configured = lambda: (
+        MaintenanceWindow("inspection", NOW_NS + SECOND_NS, NOW_NS + 2 * SECOND_NS),
+    )
+    names = tuple(f"pump-{n:02d}" for n in range(7))
+    heard(
+        status,
+        MaintenanceOrder("over", NOW - 2 * HOUR, NOW - HOUR),
+        MaintenanceOrder("unusable", NOW, NOW + HOUR, rrule="FREQ=NEVER"),
+        MaintenanceOrder("daily", NOW - 30 * HOUR, NOW - 29 * HOUR, rrule="FREQ=DAILY", by="ada"),
+        MaintenanceOrder("later", NOW - HOUR, NOW + HOUR),
+        MaintenanceOrder("later", NOW + 9 * HOUR, NOW + 10 * HOUR, stream="pumps"),
+        MaintenanceOrder("overhaul", NOW - HOUR, NOW + HOUR, names, reason=HOSTILE, by="kim"),
+    )
+    stops = snapshot(status)["stops"]
+    assert [(stop["name"], stop["state"], stop["start"]) for stop in stops] == [
+        ("overhaul", "active", "2026-03-04T11:00:00Z"),
+        ("inspection", "planned", "2026-03-04T12:00:01Z"),
+        ("later", "planned", "2026-03-04T21:00:00Z"),
+        ("daily", "planned", "2026-03-05T06:00:00Z"),
+    ]
+    assert (stops[0]["by"], stops[0]["reason"], stops[0]["source"]) == ("kim", HOSTILE, "message")
+    assert (stops[0]["assets"], stops[0]["more_assets"]) == (list(names[:5]), 2)
+    assert (stops[1]["source"], stops[2]["stream"], stops[3]["rrule"]) == ("config", "pumps", "FREQ=DAILY")
+
+
+def test_what_is_kept_and_shown_is_bounded_and_a_topic_made_anew_begins_anew(status: Status) -> None:
+    heard(status, *(MaintenanceOrder(f"s{n:03d}", NOW, NOW + (n + 1) * HOUR) for n in range(150)))
+    heard(status, *(Feedback(f"f{n}", Verdict.PLANNED) for n in range(1_500)), anew=False)
+    assert len(snapshot(status)["stops"]) == 20
+    assert len(status.people.stops()) == 100
+    assert min(one.stop.window.name for one in status.people.stops()) == "s050"
+    assert len(status.people.verdicts) == 1_000
+    assert "f1499" in status.people.verdicts
+    heard(status, NOTHING)
+    assert list(status.people.verdicts) == ["a"]
+    assert snapshot(status)["stops"] == []
+
+
+def test_a_decision_has_its_trigger_and_the_rule_that_refused_with_its_figure() -> None:
+    promoted, refused = map(decision_json, decisions())
+    assert (promoted["promoted"], promoted["trigger"], promoted["refused_by"]) == (True, "schedule", None)
+    assert (refused["version"], refused["trigger"]) == ("77b20d415f3a9c1e", "request")
+    assert refused["trigger_reason"] == "kim: new impeller"
+    assert refused["refused_by"] == {
+        "rule": "recall_overall", "figure": 0.6123, "limit": 0.7, "at_least": True,
+    }  # fmt: skip
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["name", "figure", "limit", "at_least", "passed"]), json_values))
+)
+def test_whatever_rules_a_record_has_the_page_can_show_it(rules: list[dict[str, object]]) -> None:
+    rule = decision_json(msgspec.structs.replace(decisions()[0], rules=tuple(rules)))["refused_by"]
+    assert rule is None or rule["figure"] is None or math.isfinite(rule["figure"])
+
+
+@given(st.integers(-(1 << 80), 1 << 80))
+def test_a_message_of_any_time_is_shown(time_ns: int) -> None:
+    status = Status(["pumps"])
+    status.published([alert("pump-02", Phase.OPENED, "a")])
+    status.people.heard([Received(0, time_ns, NOTHING)], anew=True)
+    assert snapshot(status)["episodes"][0]["told"]["verdict"] == "false_alarm"
