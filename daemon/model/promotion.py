@@ -7,13 +7,14 @@ All must hold:
 * on held-out normal rows: no more episodes than the budget and chance allow (see below); one more only where it
   is at most 1.25 times the incumbent's, or one more than them;
 * on faults injected into those rows (see ``faults``; all kinds that scores can find), but for sensors that either model
-  sets aside (see ``unwatched``): recall at most 2
-  points below the incumbent's, and what chance allows. A model that has learned a fault as normal fails
-  here, because its spread has grown to contain the fault. Only faults count before which the rows are usual to both: an
-  incumbent that does not know a regime, a season or a false alarm finds everything there. Once, where people have called
-  rows normal since the incumbent was trained (a planned change, a false alarm), ``CALLED_NORMAL_MARGIN`` stands for the 2
-  points: what is normal on one asset is no fault on another, of the one model that all share. Where alarms cut the rows into pieces too short
-  for injected faults, the incumbent stays;
+  sets aside (see ``unwatched``): recall at most 2 points below the incumbent's, and what chance allows. A model that has
+  learned a fault as normal fails here, because its spread has grown to contain the fault. Both are judged as in service,
+  from a slow baseline that has settled on these rows (see ``settled``): from a fresh one the scores of an incumbent that does
+  not know the season lie just under its threshold, so that nearly every fault lifts one above it. Only faults count before
+  which the rows are usual to both. Once, where people have called rows normal since the incumbent was
+  trained (a planned change, a false alarm), ``CALLED_NORMAL_MARGIN`` stands for the 2 points: what is normal on one asset is
+  no fault on another, of the one model that all share. Where alarms cut the rows into pieces too short for injected
+  faults, the incumbent stays;
 * every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
@@ -40,8 +41,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from daemon.alarm import episodes, firing
-from daemon.detector import Detector, Verdicts, Windows
+from daemon.detector import Detector, Evidence, Verdicts, Windows
 from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Mask, Segment
+from daemon.model.baseline import BASELINE_RATE
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.model.drill import FOUND
@@ -55,8 +57,8 @@ FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02
 CALLED_NORMAL = "called_normal"
 """The fact of a candidate that has learned rows which people called normal since the incumbent was trained."""
-CALLED_NORMAL_MARGIN = 0.2
-"""A shift of one to three standard deviations of one sensor, learned of one of two assets, costs 10 to 14 points."""
+CALLED_NORMAL_MARGIN = 0.1
+"""A shift of one to three standard deviations of one sensor, learned of one of two assets, costs up to 7 points."""
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
 ANCHOR_DAYS = 1.0
 """Asset-days of rows that a model needs to be an anchor: most machines have been through all they do within a day. It
@@ -64,6 +66,8 @@ is no matter of the budget, which may allow one episode in months."""
 ANCHOR_LIMIT = 3.0
 """Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
 CHUNK = 1024
+SETTLED_ON = 1_000
+"""Windows of an asset, evenly spread, that its settled baseline is the median of; up to twice as many."""
 FEWEST = 5
 """Smallest number of faults for a share of found ones."""
 
@@ -83,17 +87,22 @@ def judged(detector: Detector, segment: Segment, hop: int = 1) -> tuple[Floats, 
 
 def _verdicts(detector: Detector, segment: Segment, hop: int) -> Iterator[tuple[Ints, Verdicts]]:
     """The verdicts on a segment's due rows in their order, from a fresh baseline, some at a time."""
+    baseline = detector.fresh_baseline(segment.asset)[None, :]
+    for due, evidence in _evidence(detector, segment, hop):
+        yield due, detector.judge(evidence, baseline, np.zeros(len(due), np.int64))
+
+
+def _evidence(detector: Detector, segment: Segment, hop: int) -> Iterator[tuple[Ints, Evidence]]:
+    """The evidence of a segment's due rows in their order, some at a time."""
     first = detector.window - 1
     first += -(segment.first_row + first) % hop
     rows = np.arange(first, len(segment.values), hop)
     windows = sliding(segment.values, detector.window)[first - detector.window + 1 :: hop]
     labels = segment.condition or (NO_CONDITION,) * len(segment.values)
-    baseline = detector.fresh_baseline(segment.asset)[None, :]
     for at in range(0, len(rows), CHUNK):
         due = rows[at : at + CHUNK]
         some = windows[at : at + CHUNK]
-        whole = Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due))
-        yield due, detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
+        yield due, detector.infer(Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due)))
 
 
 def finds(detector: Detector, incident: GoldenIncident, hop: int = 1) -> bool:
@@ -138,10 +147,48 @@ def smallest(faults: Sequence[Fault], found: Mapping[str, Sequence[bool]]) -> di
     return result
 
 
-def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
+def settled(
+    bundle: Bundle, recent: Sequence[Segment], hop: int = 1, *, accepted: bool = False
+) -> dict[str, Floats]:
+    """Per asset of ``recent``: the slow baseline that a model has in service by these rows.
+
+    It has settled on what is usual there, but cannot have followed further than ``BASELINE_RATE`` allows since the
+    model's own rows ended: a fault that has just begun is not settled on.
+
+    Args:
+        bundle: the model; its baselines are fresh if it does not say when its rows ended.
+        recent: later rows.
+        hop: rows from one judged window to the next.
+        accepted: people have called rows normal since, so that a baseline may have followed at once.
+    """
+    detector, ended_ns = bundle.detector(), bundle.facts.get("newest_ns")
+    if not isinstance(ended_ns, int):
+        return {}
+    baselines = {}
+    for asset in dict.fromkeys(segment.asset for segment in recent):
+        mine = [segment for segment in recent if segment.asset == asset]
+        due = sum(len(segment.values) for segment in mine) // hop
+        stride = hop * max(due // SETTLED_ON, 1)
+        evidence = [some for segment in mine for _, some in _evidence(detector, segment, stride)]
+        if not evidence:
+            continue
+        end_ns = max(segment.first_row + len(segment.values) for segment in mine) * bundle.period_ns
+        furthest = math.inf if accepted else BASELINE_RATE * max(end_ns - ended_ns, 0) / DAY_NS
+        baselines[asset] = detector.settled_baseline(asset, Evidence.joined(evidence), furthest)
+    return baselines
+
+
+def hits(
+    detector: Detector, faults: Sequence[Fault], baselines: Mapping[str, Floats] | None = None
+) -> dict[str, list[bool]]:
     """Per kind, in the faults' order: whether each scores above the threshold while it lasts, or a sensor jumps.
 
     The row before the fault is judged, too: the fault's first row is a jump from there.
+
+    Args:
+        detector: the model.
+        faults: what is to be found.
+        baselines: of some assets, see ``settled``; those of the others are fresh.
     """
     L = detector.window
     found: dict[str, list[bool]] = {}
@@ -155,7 +202,7 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
             label for f in mine for label in (f.condition[f.lead - 1 :] if f.condition else ("",) * length)
         )
         slots = np.repeat(np.arange(len(mine)), length)
-        baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in mine])
+        baseline = _baselines(detector, mine, baselines)
         evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels))
         verdicts = detector.judge(evidence, baseline, slots)
         opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
@@ -163,12 +210,25 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
     return found
 
 
-def begin_as_usual(detector: Detector, faults: Sequence[Fault]) -> Mask:
-    """(F,) whether the row before each fault is usual to a model: it would close an episode."""
+def _baselines(detector: Detector, faults: Sequence[Fault], known: Mapping[str, Floats] | None) -> Floats:
+    """(F, ...) a baseline for each fault: that of its asset if it is known, or a fresh one."""
+    known = known or {}
+    return np.stack(
+        [
+            known[fault.asset] if fault.asset in known else detector.fresh_baseline(fault.asset)
+            for fault in faults
+        ]
+    )
+
+
+def begin_as_usual(
+    detector: Detector, faults: Sequence[Fault], baselines: Mapping[str, Floats] | None = None
+) -> Mask:
+    """(F,) whether the row before each fault is usual to a model, as ``hits``: it would close an episode."""
     L = detector.window
     windows = np.stack([fault.values[fault.lead - L : fault.lead] for fault in faults])
     labels = tuple(fault.condition[fault.lead - 1] if fault.condition else "" for fault in faults)
-    baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in faults])
+    baseline = _baselines(detector, faults, baselines)
     evidence = detector.infer(Windows(windows, np.ones(len(windows), bool), labels))
     verdicts = detector.judge(evidence, baseline, np.arange(len(windows)))
     return np.asarray(verdicts.score <= detector.closing)
@@ -304,11 +364,16 @@ def gate(
     lead = max(candidate.window, incumbent.window if incumbent else 0)
     left_out = unwatched(candidate) | (unwatched(incumbent) if incumbent else set())
     faults = injected_faults(held_out, lead, candidate.window, left_out=left_out)
+    in_service = settled(candidate, held_out, hop)
+    before_in_service: Mapping[str, Floats] = {}
+    called_normal = bool(candidate.facts.get(CALLED_NORMAL))
     if incumbent is not None and faults:
-        usual = begin_as_usual(detector, faults) & begin_as_usual(incumbent.detector(), faults)
+        before_in_service = settled(incumbent, held_out, hop, accepted=called_normal)
+        usual = begin_as_usual(detector, faults, in_service)
+        usual &= begin_as_usual(incumbent.detector(), faults, before_in_service)
         figures["faults_left_out"] = int((~usual).sum())
         faults = [fault for fault, counts in zip(faults, usual.tolist(), strict=True) if counts]
-    found = hits(detector, faults)
+    found = hits(detector, faults, in_service)
     mine = recall(found)
     figures.update({f"recall_{kind}": share for kind, share in mine.items() if not math.isnan(share)})
     figures.update({f"smallest_{kind}": size for kind, size in smallest(faults, found).items()})
@@ -338,10 +403,10 @@ def gate(
         rules.at_least("faults", len(faults), 1, why)
         if not faults:
             return rules.decision()
-        before_found = hits(before, faults)
+        before_found = hits(before, faults, before_in_service)
         before_recall = recall(before_found)
         figures.update({f"incumbent_recall_{kind}": share for kind, share in before_recall.items()})
-        margin = CALLED_NORMAL_MARGIN if candidate.facts.get(CALLED_NORMAL) else RECALL_MARGIN
+        margin = CALLED_NORMAL_MARGIN if called_normal else RECALL_MARGIN
         lost, most = lost_faults(found, before_found, margin)
         why = f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_recall['all']:.1%}"
         rules.at_most("faults_lost", lost, most, why)

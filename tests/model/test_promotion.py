@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from daemon.alarm import episodes, firing
+from daemon.detector import Windows
 from daemon.domain import (
     AlarmPolicy,
     Budget,
@@ -25,9 +26,11 @@ from daemon.model.promotion import (
     lost_faults,
     recall,
     scores_of,
+    settled,
     smallest,
     unwatched,
 )
+from daemon.model.segments import sliding
 from tests.model.conftest import machine, trained
 
 HELD_OUT = [Segment("pump-1", 5_000, machine(700, 21))]
@@ -246,23 +249,62 @@ def test_a_healthy_retrain_is_promoted(incumbent: Bundle) -> None:
     assert promoted, (reason, figures)
 
 
+def shifted(seed: int, rows: int, size: float) -> Floats:
+    """The machine with its pressure off by so many standard deviations."""
+    values = machine(rows, seed)
+    values[:, 0] += size * np.nanstd(values[:, 0])
+    return values
+
+
 def test_an_accepted_regime_that_the_incumbent_alarms_on_is_learned(incumbent: Bundle) -> None:
     """The incumbent finds every fault there, because it is alarmed before any of them."""
-
-    def faster(seed: int, rows: int) -> Floats:
-        values = machine(rows, seed)
-        values[:, 0] += 2.0 * np.nanstd(values[:, 0])
-        return values
-
-    rows = [Segment("pump-1", 0, machine(1_500, 22)), Segment("pump-2", 0, faster(24, 1_500))]
-    held_out = [*HELD_OUT, Segment("pump-2", 5_000, faster(25, 700))]
+    rows = [Segment("pump-1", 0, machine(1_500, 22)), Segment("pump-2", 0, shifted(24, 1_500, 2.0))]
+    held_out = [*HELD_OUT, Segment("pump-2", 5_000, shifted(25, 700, 2.0))]
     candidate = trained(rows, SETTINGS)
     decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
     assert (decision.promoted, decision.refused_by) == (False, "faults_lost")  # nobody called it normal
+    assert decision.figures["faults_left_out"] > 50
     candidate = dataclasses.replace(candidate, facts={**candidate.facts, CALLED_NORMAL: True})
     decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
     assert decision.promoted, decision.reason
-    assert decision.figures["faults_left_out"] > 50
+    assert decision.figures["faults_left_out"] < 20  # its baseline has accepted the regime
+
+
+def test_an_incumbent_does_not_find_more_for_knowing_less(incumbent: Bundle) -> None:
+    """Rows that have moved by what the slow baseline can follow: it finds more from a fresh baseline, and not in service."""
+    candidate = trained([Segment("pump-1", 40_000, shifted(22, 1_500, 1.0))], SETTINGS)
+    found = {}
+    for first_row in (1_500, 45_000):  # right after the incumbent's rows, and a month later
+        held_out = [Segment("pump-1", first_row, shifted(21, 700, 1.0))]
+        decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
+        found[first_row] = decision.figures["incumbent_recall_all"]
+        assert decision.promoted is (first_row == 45_000), decision.reason
+    assert found[45_000] < found[1_500]
+    unknown = dataclasses.replace(
+        incumbent, facts={name: fact for name, fact in incumbent.facts.items() if name != "newest_ns"}
+    )
+    assert settled(unknown, held_out) == {}
+    assert not gate(candidate, unknown, held_out, AlarmPolicy(), Budget(24.0)).promoted
+
+
+def test_a_settled_baseline_is_where_the_baseline_goes(incumbent: Bundle) -> None:
+    """The same rows fed again and again move it there."""
+    detector = incumbent.detector()
+    rows = Segment("pump-1", 400_000, shifted(21, 700, 1.0))
+    states = detector.calibrated.states
+    expected = detector.fresh_baseline("pump-1")[None, :]
+    windows = sliding(rows.values, detector.window)
+    evidence = detector.infer(Windows(windows, np.ones(len(windows), bool), ("",) * len(windows)))
+    for _ in range(40):
+        detector.judge(evidence, expected, np.zeros(len(windows), np.int64))
+    reached = settled(incumbent, [rows])["pump-1"]
+    assert reached[:states].max() > 0.3
+    np.testing.assert_allclose(reached[:states], expected[0, :states], atol=0.1)
+    np.testing.assert_array_equal(reached[states : 2 * states], expected[0, states : 2 * states])
+    soon = settled(incumbent, [dataclasses.replace(rows, first_row=1_500)])["pump-1"]
+    assert soon[:states].max() == pytest.approx(0.2 * 701 / 1_440)  # it follows by .2 nats a day
+    told = settled(incumbent, [dataclasses.replace(rows, first_row=1_500)], accepted=True)["pump-1"]
+    np.testing.assert_array_equal(told, reached)
 
 
 def test_a_sensor_that_either_model_sets_aside_has_no_faults(incumbent: Bundle) -> None:
