@@ -33,6 +33,7 @@
                                   incidents.py has them grow and end
       stream/dismissal.py         what people said of earlier ones (their courses: course.py) raises the bar for their like
       stream/alert_messages.py    what it says; its sentence is in stream/summaries.py
+    stream/shadow.py              lets a candidate judge beside the model, and counts what it would alert
     stream/trend.py               keeps the means of days, and opens those of sensors that move from day to day
     runtime/committing.py         commits the outputs, the snapshots (stream/recovery.py) and the offset together
     adapters/kafka/transactions.py   encodes the outputs (stream/encoding.py), writes all of it in one transaction

@@ -1,4 +1,4 @@
-"""What an alert is about, and the values in its messages (``domain.AlertEvent``)."""
+"""What an alert is about, the values in its messages (``domain.AlertEvent``), and counts of alerts that a candidate would give."""
 
 from __future__ import annotations
 
@@ -86,3 +86,42 @@ class Regime:
     since_ns: int  # since when it is steady
     learned: bool = False  # its rows may be learned
     accepted: bool = False  # it is normal from now on
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCounts:
+    """What a candidate that judges beside the model in force (``stream.shadow``) would have alerted.
+
+    An *episode* here is a stretch of an asset's rows at which a model has an anomaly or a deviation, whatever joins it;
+    one of both models is counted as one of each, and as ``both``.
+    """
+
+    model: str  # the candidate
+    windows: int = 0  # that both have judged
+    anomalies: int = 0  # would-be alerts that begin with an anomaly, or that one joins; likewise deviations
+    deviations: int = 0
+    episodes: int = 0  # of the candidate
+    incumbent_episodes: int = 0  # of the model in force
+    both: int = 0  # of these, those of both
+
+    def __add__(self, other: ShadowCounts) -> ShadowCounts:
+        """Both together; they are of one candidate."""
+        return ShadowCounts(
+            self.model,
+            self.windows + other.windows,
+            self.anomalies + other.anomalies,
+            self.deviations + other.deviations,
+            self.episodes + other.episodes,
+            self.incumbent_episodes + other.incumbent_episodes,
+            self.both + other.both,
+        )
+
+    @property
+    def only_candidate(self) -> int:
+        """Episodes that the model in force does not show."""
+        return self.episodes - self.both
+
+    @property
+    def only_incumbent(self) -> int:
+        """Episodes that the candidate does not show."""
+        return self.incumbent_episodes - self.both

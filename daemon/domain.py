@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.alert import AlertKind as AlertKind
-from daemon.alert import AlertPart, Peak, Regime
+from daemon.alert import AlertPart, Peak, Regime, ShadowCounts
 from daemon.alert import Contributor as Contributor
 from daemon.alert import PartScore as PartScore
 from daemon.alert import Phase as Phase
@@ -534,6 +534,7 @@ class DriftRecord:
     reading_square_sum: tuple[float, ...] = ()
     expected_sum: tuple[float, ...] = ()  # of what the model decoded, in the same units
     explained: int = 0  # windows left out of all sums: an open episode of their asset explains them
+    shadow: ShadowCounts | None = None  # of the candidate that judges beside the model; None: there is none
 
 
 @dataclass(frozen=True, slots=True)

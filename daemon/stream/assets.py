@@ -119,6 +119,10 @@ class AssetTable:
         if self._names:
             owner.grow(len(self._names))
 
+    def release(self, *owners: PerAsset) -> None:
+        """Tell these owners about slots no more: they are dropped."""
+        self._owners = [one for one in self._owners if all(one is not gone for gone in owners)]
+
     def column(self, kind: DTypeLike, blank: float) -> Column:
         """A new per-asset array, registered."""
         made = Column(kind, blank)

@@ -25,10 +25,11 @@ latent part by how far each sensor's readings moved from training's, for a laten
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from daemon.alert import ShadowCounts
 from daemon.detector import Detector, DriftReference, Scaling
 from daemon.domain import (
     AlertKind,
@@ -159,6 +160,7 @@ class Sums:
         Floats  # (3, C): sum, sum of squares, sum of what was expected; of the same cells, in training sd
     )
     explained: int  # windows that are in no sum
+    shadow: Ints | None = None  # (K,) see ``shadow.COUNTED``; None: nothing was judged in a shadow
 
     @staticmethod
     def none(latents: int, sensors: int) -> Sums:
@@ -209,6 +211,9 @@ class Drift:
                 known = Sums.none(summands.posterior.shape[1], summands.residual.shape[1])
                 self.intervals[int(interval)] = known
             known.explained += int((mine & explained).sum())
+            if summands.shadow is not None:
+                counted = summands.shadow[mine].sum(0)
+                known.shadow = counted if known.shadow is None else known.shadow + counted
             if not these.any():
                 continue
             z, nats = summands.posterior[these], summands.kl[these]
@@ -238,14 +243,17 @@ class Drift:
             )
             known.kl = float(_added(np.array([known.kl]), nats[:, None])[0])
 
-    def end_intervals(self, event_time_ns: int) -> Iterator[DriftRecord]:
-        """Records of the intervals that ended before ``event_time_ns``, in order.
+    def end_intervals(self, event_time_ns: int, shadow: str = "") -> Iterator[DriftRecord]:
+        """Records of the intervals that ended before ``event_time_ns``, in order; ``shadow``: the candidate, if there is one.
 
         ``exceeded`` stands where each record leaves it while that record is looked at: one
         call may bring the end of one drift and the beginning of the next.
         """
         for interval in sorted(i for i in self.intervals if (i + 1) * self.interval_ns <= event_time_ns):
-            yield self._record(interval, self.intervals.pop(interval))
+            sums = self.intervals.pop(interval)
+            counts = [] if sums.shadow is None else sums.shadow.tolist()
+            record = self._record(interval, sums)
+            yield replace(record, shadow=ShadowCounts(shadow, *counts)) if shadow else record
 
     def snapshot(self) -> DriftState:
         """The sums of every interval that is not over, and the reference that they are measured against."""
@@ -357,15 +365,17 @@ class Summands:
     readings: Floats  # (W, C) of the newest row, in training sd from the training mean
     expected: Floats  # (W, C) the same as decoded
     explained: Mask  # (W,) of an asset with an open episode: left out, and counted
+    shadow: Ints | None = None  # (W, K) what they add to ``shadow.COUNTED``; None: there is no shadow
 
     def followed_by(self, later: Summands) -> Summands:
-        """With those of later windows."""
-        pairs = zip(astuple(self), astuple(later), strict=True)
-        return Summands(*(np.concatenate(pair) for pair in pairs))
+        """With those of later windows; before either is counted in a shadow."""
+        names = [name for name in Summands.__slots__ if name != "shadow"]
+        return Summands(*(np.concatenate([getattr(self, name), getattr(later, name)]) for name in names))
 
     def part(self, begin: int, end: int) -> Summands:
         """The windows of these indices."""
-        return Summands(**{name: getattr(self, name)[begin:end] for name in Summands.__slots__})
+        known = [name for name in Summands.__slots__ if getattr(self, name) is not None]
+        return Summands(**{name: getattr(self, name)[begin:end] for name in known})
 
 
 class DriftMonitor:
@@ -383,6 +393,7 @@ class DriftMonitor:
     Attributes:
         drift: the sums under the model in force; None without a model.
         due_row: the fleet's row at which the next interval is over; ``NO_CLOCK`` before the first row.
+        shadow: the candidate that judges beside the model in force; empty: none.
     """
 
     def __init__(
@@ -393,12 +404,15 @@ class DriftMonitor:
         self.interval_ns = interval_ns
         self.drift: Drift | None = None
         self.due_row = NO_CLOCK
+        self.shadow = ""
         self._scaling = Scaling.raw_units(len(spec.sensors))
         self._episodes = episodes
 
     def use(self, detector: Detector | None) -> list[Output]:
         """Measure against this model's reference from now on; the records of the outgoing model's intervals."""
-        outgoing: list[Output] = [] if self.drift is None else list(self.drift.end_intervals(ALL_TIME))
+        outgoing: list[Output] = []
+        if self.drift is not None:
+            outgoing += self.drift.end_intervals(ALL_TIME, self.shadow)
         self.drift = None
         if detector is not None:
             self._scaling = detector.scaling
@@ -406,6 +420,14 @@ class DriftMonitor:
                 self.spec.name, self.partition, self.interval_ns, detector.drift, detector.version
             )
         return outgoing
+
+    def follow_shadow(self, model: str) -> None:
+        """Count this candidate from now on; empty: none. What was counted of another is dropped."""
+        if model == self.shadow:
+            return
+        self.shadow = model
+        for sums in () if self.drift is None else self.drift.intervals.values():
+            sums.shadow = None
 
     def next_horizon(self, fleet_row: int) -> int:
         """Set when the next interval is over; the time before which no row is awaited any more, in ns.
@@ -425,7 +447,7 @@ class DriftMonitor:
             return []
         outputs: list[Output] = []
         stream, model = self.spec.name, self.drift.model
-        for record in self.drift.end_intervals(horizon_ns):
+        for record in self.drift.end_intervals(horizon_ns, self.shadow):
             outputs.append(record)
             row = self.spec.row(record.end_ns)
             if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
+from daemon.alert import ShadowCounts
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -252,7 +253,7 @@ def _drift(record: DriftRecord) -> Json:
             "square_sum": record.reading_square_sum,
             "expected_sum": record.expected_sum,
         },
-    }
+    } | ({} if record.shadow is None else {"shadow": asdict(record.shadow)})
 
 
 def _total(nats: tuple[float, ...]) -> float:
@@ -395,6 +396,9 @@ class PublishedDrift:
     end_ns: int
     model: str
     verdict: str  # ok | drift | insufficient
+    windows: int = 0
+    explained: int = 0
+    shadow: ShadowCounts | None = None
 
 
 class _DriftMessage(msgspec.Struct):
@@ -405,6 +409,9 @@ class _DriftMessage(msgspec.Struct):
     end: str
     model: str
     verdict: str
+    windows: int = 0
+    explained: int = 0
+    shadow: ShadowCounts | None = None
 
 
 _drift_message = msgspec.json.Decoder(_DriftMessage).decode
@@ -427,6 +434,9 @@ def read_drift(message: bytes) -> PublishedDrift:
             event_time_ns(record.end),
             record.model,
             record.verdict,
+            record.windows,
+            record.explained,
+            record.shadow,
         )
     except (msgspec.MsgspecError, RecursionError, RejectedError) as error:
         raise ValueError(f"no drift record: {type(error).__name__}") from error

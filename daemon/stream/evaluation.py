@@ -122,7 +122,11 @@ class Evaluation:
                 self._hide(windows, judgement)
                 step.audited = self.compared()
             self.emitted += len(outputs)
-            drifted = parts.drift.add(chunk.boundaries, _counted(judgement.summands, explained, trending))
+            summands = _counted(judgement.summands, explained, trending)
+            if judging and detector is not None and parts.shadow.on:
+                shadow = parts.shadow.judge(windows, judgement, detector.scaling)
+                summands = None if summands is None else replace(summands, shadow=shadow)
+            drifted = parts.drift.add(chunk.boundaries, summands)
             step.outputs = self._in_row_order(windows, outputs, drifted)
         return step
 

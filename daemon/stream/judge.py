@@ -134,6 +134,10 @@ class Judge:
     def clear(self, slot: int) -> None:
         """See ``PerAsset``: a baseline is of no use before it is begun."""
 
+    def leave(self) -> None:
+        """The last call: nothing per asset is held any more."""
+        self._assets.release(self, self._begun)
+
     @property
     def model(self) -> str:
         """The version that outputs name."""

@@ -26,6 +26,7 @@ from daemon.stream.ingest import Decode, Ingest
 from daemon.stream.judge import Judge, Measured
 from daemon.stream.ledger import Ledger
 from daemon.stream.model_changes import ModelChanges
+from daemon.stream.shadow import Shadow
 from daemon.stream.silence import SilenceMonitor
 from daemon.stream.steps import JudgingState
 from daemon.stream.thresholds import Thresholds
@@ -71,6 +72,7 @@ class Parts:
     drift: DriftMonitor
     trend: TrendMonitor
     controls: Controls
+    shadow: Shadow
 
     @staticmethod
     def of(
@@ -111,6 +113,7 @@ class Parts:
             DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
             TrendMonitor(spec, assets, episodes),
             Controls(spec, assets, episodes.maintenance),
+            Shadow(spec, partition, assets, episodes, settings.online),
         )
 
     def judging_state(self, asset: str, row: int) -> JudgingState | None:
@@ -183,6 +186,12 @@ class Parts:
         self.ledger.mark(self.names() if self.thresholds.corrected else self.stale(self.names()))
         self.episodes.use_policy(policy, maintenance)
         self.thresholds.configure(policy.hysteresis, online, self.judge.detector)
+        self.shadow.use_policy(policy, online)
+
+    def use_shadow(self, detector: Detector | None) -> None:
+        """Let this candidate judge beside the model in force from the next row on; None: nobody does."""
+        self.shadow.use(detector)
+        self.drift.follow_shadow(self.shadow.model)
 
     # -------------------------------------------------------------- control messages
     def take_control(self) -> list[Output]:
@@ -224,6 +233,7 @@ class Parts:
             self.thresholds.closed(slot)
         if taken.rejudges:
             self.judge.begin_anew(slot)
+        self.shadow.learn_verdicts(asset)
         dismissals.effects[taken.effect] += 1
         return FeedbackResult(list(events), {asset}, taken.effect)
 
@@ -255,6 +265,7 @@ class Parts:
         if refuse:
             self.ingest.refuse_held(slot, offset)
         self.silence.forget(name)
+        self.shadow.forget(name)
         self.ledger.forget(name)
         self.assets.remove(name)
         return closed

@@ -58,6 +58,11 @@ class Thresholds:
         # where a snapshot was taken, a product does not.
         self._level = assets.column(np.float64, 0.0)
         self._rows = assets.column(np.int64, 0)
+        self._assets = assets
+
+    def leave(self) -> None:
+        """The last call: nothing per asset is held any more."""
+        self._assets.release(self._level, self._rows)
 
     def use(self, detector: Detector | None) -> None:
         """Take over this model's threshold; every correction begins anew."""

@@ -82,7 +82,9 @@ def test_late_rows_of_a_judged_interval_break_no_row_and_count_once() -> None:
 def test_a_record_is_read_back_from_its_message() -> None:
     record = interval(5)
     message = encode(record, datetime(2026, 1, 1, tzinfo=UTC)).value
-    assert read_drift(message) == PublishedDrift("pumps", HERE, record.start_ns, record.end_ns, "m1", "drift")
+    assert read_drift(message) == PublishedDrift(
+        "pumps", HERE, record.start_ns, record.end_ns, "m1", "drift", record.windows, record.explained
+    )
     for bad in (b"{", b'{"stream": "pumps"}', message[:-1], b" " * (1 << 21)):
         with pytest.raises(ValueError, match="drift"):
             read_drift(bad)
