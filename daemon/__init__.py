@@ -42,7 +42,7 @@
 differ: ``KafkaSink`` (adapters/kafka/writing.py) publishes outputs at once, and a commit has offset and snapshots.
 
 A model's life is in ``runtime/lifecycle.py`` (train when due, gate, decide, promote, follow, give up): ``schedule.py`` says
-when and why, ``topic_history.py`` what is learned (``published.py``, ``exclusion.py``, ``reservoir.py``), and a decision goes
+when and why, ``shadowing.py`` which candidate first judges beside the model, ``shadow.py`` what is decided on it, ``topic_history.py`` what is learned (``published.py``, ``exclusion.py``, ``reservoir.py``), and a decision goes
 through ``model_store.py`` to ``adapters/registry``; people put another one in force with ``commands/models``. Whatever happens is
 reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page and log.
 

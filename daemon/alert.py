@@ -103,6 +103,7 @@ class ShadowCounts:
     episodes: int = 0  # of the candidate
     incumbent_episodes: int = 0  # of the model in force
     both: int = 0  # of these, those of both
+    alone: int = 0  # windows at which the candidate has an episode and the model in force has none
 
     def __add__(self, other: ShadowCounts) -> ShadowCounts:
         """Both together; they are of one candidate."""
@@ -114,6 +115,7 @@ class ShadowCounts:
             self.episodes + other.episodes,
             self.incumbent_episodes + other.incumbent_episodes,
             self.both + other.both,
+            self.alone + other.alone,
         )
 
     @property

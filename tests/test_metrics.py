@@ -25,6 +25,8 @@ from structlog.testing import capture_logs
 
 from daemon.adapters.kafka import KafkaStats
 from daemon.adapters.telemetry import SCORE_PARTS, IngestedPoll, Metrics, Reporter, Status
+from daemon.adapters.telemetry.labels import SHADOW_EPISODES
+from daemon.alert import ShadowCounts
 from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
 from daemon.config.presets import CUSTOM, mapping_of
@@ -49,8 +51,8 @@ from daemon.model.bundle import Bundle
 from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.admin_port import admin_port
 from daemon.runtime.fire_drill import FireDrill
-from daemon.runtime.lifecycle import Models
 from daemon.runtime.loop import Loop
+from daemon.runtime.models import Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
@@ -59,6 +61,7 @@ from daemon.stream.audit import Imputable, SensorAudit
 from daemon.stream.dismissal import Effect
 from tests.fakes import CentreDetector
 from tests.runtime.scripted import BASE_S, PUMPS_0, SPEC, FailingRegistry, Fragile, Script, line, steady
+from tests.runtime.test_drift_watch import interval
 from tests.stream.pipelines import SPARKPLUG
 
 MOVED: dict[str, str] = {}
@@ -714,6 +717,16 @@ async def test_a_model_that_is_given_up_leaves_no_figures_behind() -> Metrics:
     ):
         assert math.isnan(found[series])
     assert found['model_info{version="none"}'] == 1
+    return metrics
+
+
+@moves("shadow_windows_total", *(f'shadow_episodes_total{{of="{of}"}}' for of in SHADOW_EPISODES))
+async def test_what_a_candidate_in_shadow_would_have_alerted_is_counted() -> Metrics:
+    metrics = fresh()
+    counts = ShadowCounts("v2", windows=50, episodes=3, incumbent_episodes=2, both=1)
+    metrics.published([replace(interval(1), shadow=counts), interval(2)])
+    found = samples(metrics)
+    assert [found[f'shadow_episodes_total{{of="{of}"}}'] for of in SHADOW_EPISODES] == [3, 2, 1]
     return metrics
 
 

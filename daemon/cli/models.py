@@ -61,7 +61,7 @@ def list_(
 
     `anomalyd models list --stream pumps`
 
-    With --json: an array of {version, stream, promoted, promoted_before, trained_at, reason, by, at, parent, trigger, rows,
+    With --json: an array of {version, stream, promoted, promoted_before, shadow_until, trained_at, reason, by, at, parent, trigger, rows,
     assets, from, until, threshold, gate: {promoted, reason, refused_by}, unreadable}. `trained_at` and `at` (of the
     promotion) are wall clock, `from` and `until` event times of the rows learned; what is not known is null.
     """

@@ -112,6 +112,8 @@ def train(
             print_json({"version": record.version, "promoted": record.promoted, "reason": record.reason})
             return
         outcome = "promoted" if record.promoted else "refused"
+        if record.shadow is not None:
+            outcome = f"in shadow until {record.shadow.until}"
         out().print(
             f"{escape(record.stream)}: model {record.version} {outcome}: {escape(record.reason)}",
             soft_wrap=True,

@@ -24,10 +24,10 @@ from daemon.commands.file_history import read_history
 from daemon.commands.inputs import FileOptions, no_progress
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.domain import Progress, Segment
+from daemon.domain import Progress, Segment, to_ns
 from daemon.errors import BundleError, InputError, UsageError
 from daemon.model.bundle import Bundle, check_writable
-from daemon.runtime.deciding import record_of
+from daemon.runtime.deciding import into_shadow, record_of
 from daemon.runtime.history import FoundHistory
 from daemon.runtime.model_store import ModelStore
 from daemon.runtime.published import NOTHING, OwnTopics
@@ -225,6 +225,8 @@ async def publish_topics(
             job = replace(first_training(plan, ()), history=_Read(found), incumbent=incumbent, strict=True)
             result = await asyncio.to_thread(learn, job, _after_reading(progress))
             record = record_of(name, result, job.trigger, now_text())
+            if result.promoted and plan.shadow is not None and incumbent is not None:
+                record = into_shadow(record, result.until_ns or 0, to_ns(plan.shadow))
             await store.decide(record, result.bundle)
         finally:
             await models.stop()

@@ -527,6 +527,12 @@ class RetrainSection(Section):
     accept_regimes_after: PositiveDuration | None = None
 
 
+class PromotionSection(Section):
+    """``shadow``: event time for which a candidate judges beside the model before it takes over; null: it does at once."""
+
+    shadow: PositiveDuration | None = None
+
+
 class DrillSection(Section):
     """``share``: of one CPU's time, for fire drills beside the stream; 0 for none."""
 
@@ -588,6 +594,7 @@ class Settings(BaseSettings):
     alerts: AlertsSection = AlertsSection()
     drift: DriftSection = DriftSection()
     retrain: RetrainSection = RetrainSection()
+    promotion: PromotionSection = PromotionSection()
     drill: DrillSection = DrillSection()
     audit: AuditSection = AuditSection()
     outputs: OutputsSection = OutputsSection()

@@ -356,10 +356,10 @@ def gate(
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.allowed(days, len({segment.asset for segment in held_out}))
-    by_chance = allowed + 2.0 * math.sqrt(allowed)
+    most = by_chance(allowed)
     figures.update(episodes=alarms, episodes_allowed=allowed, days=days)
     why = f"{alarms} episodes on {days:.2f} held-out normal days, {allowed:.2f} budgeted"
-    rules.at_most("episodes", alarms, by_chance + 1.0, why)
+    rules.at_most("episodes", alarms, most + 1.0, why)
 
     lead = max(candidate.window, incumbent.window if incumbent else 0)
     left_out = unwatched(candidate) | (unwatched(incumbent) if incumbent else set())
@@ -384,8 +384,7 @@ def gate(
         # What the incumbent alarmed on was left out of these rows, so its count is near zero by
         # construction: a candidate may open what the budget allows, with room for chance.
         why = f"{alarms} episodes on held-out normal rows, the incumbent {theirs}"
-        most = max(FALSE_ALARM_FACTOR * theirs, theirs + 1, by_chance)
-        rules.at_most("incumbent_episodes", alarms, most, why)
+        rules.at_most("incumbent_episodes", alarms, max(FALSE_ALARM_FACTOR * theirs, theirs + 1, most), why)
         lost_ones = [
             incident
             for incident in candidate.golden
@@ -417,6 +416,11 @@ def gate(
         why = f"held-out likelihood {own:.3f} nats per cell, pPCA {linear:.3f}"
         rules.at_least("likelihood", own, linear - LIKELIHOOD_MARGIN, why)
     return rules.decision()
+
+
+def by_chance(allowed: float) -> float:
+    """What a budget allows of episodes with room for chance: two standard deviations of a Poisson count more."""
+    return allowed + 2.0 * math.sqrt(allowed)
 
 
 def _episodes(

@@ -39,6 +39,7 @@ from daemon.model.golden_incidents import GoldenIncident
 from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.exclusion import exclude_episodes, planned_stops
 from daemon.runtime.segmenting import FOREVER, cut, near
+from daemon.runtime.shadow import ShadowTally
 from daemon.stream.accounts import Counts
 from daemon.stream.decode import KnownBirth
 from daemon.stream.steps import RowBlock
@@ -99,6 +100,8 @@ class History(Protocol):
     """The stream's event time as last measured; -1 if unknown."""
     drift: DriftWatch
     """What is known of its drift."""
+    shadow: ShadowTally | None
+    """What is known of a candidate in shadow; None: there is none."""
 
     def add(self, block: RowBlock) -> None:
         """Take rows that a pipeline released."""
@@ -134,6 +137,10 @@ class History(Protocol):
 
     async def measure_drift(self) -> None:
         """Renew ``drift``, where it is not known from the records that pipelines here emit."""
+        ...
+
+    async def measure_shadow(self) -> None:
+        """Renew ``shadow`` likewise."""
         ...
 
 
@@ -266,6 +273,7 @@ class ReleasedHistory:
         self._spec = spec
         self._recent = TrainingHistory(spec, capacity, planned)
         self.drift = DriftWatch()
+        self.shadow: ShadowTally | None = None
 
     def add(self, block: RowBlock) -> None:
         """See ``History``."""
@@ -279,6 +287,8 @@ class ReleasedHistory:
         """See ``History``."""
         for record in records:
             self.drift.add(record)
+            if self.shadow is not None:
+                self.shadow.add(record)
 
     def holds(self, rows: int) -> bool:
         """See ``History``."""
@@ -300,4 +310,7 @@ class ReleasedHistory:
         """See ``History``."""
 
     async def measure_drift(self) -> None:
+        """See ``History``."""
+
+    async def measure_shadow(self) -> None:
         """See ``History``."""

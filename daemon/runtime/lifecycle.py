@@ -1,7 +1,7 @@
 """The life cycle of each stream's model, from training to withdrawal.
 
 A training that is due runs in a spawned process (``trainer``), which also gates the candidate. A
-candidate that passes is first stored in the registry, while the current model stays in use, and then put in use: a
+candidate that passes goes into shadow first, where that is wanted (``shadowing``). Then it is stored in the registry, while the current model stays in use, and then put in use: a
 candidate that cannot be stored is not used, because other replicas could not load it. The registry is polled for models
 that other replicas or an operator put in force. A model that fails on many windows in a row is given up: the
 one before it takes over here and, through a withdrawal, in the registry.
@@ -16,69 +16,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from daemon.adapters.registry import DecisionRecord, now_text
 from daemon.adapters.telemetry import ModelInUse, Promotion, Reporter, TrainingReport
 from daemon.control import Received
-from daemon.domain import InputPartition, Output
+from daemon.domain import InputPartition, Output, to_ns
 from daemon.errors import BundleError, DaemonError, OvertakenError
 from daemon.model.bundle import Bundle
 from daemon.runtime.committing import Committer
 from daemon.runtime.compatibility import other_budgets, other_conditions
-from daemon.runtime.deciding import record_of
+from daemon.runtime.deciding import into_shadow, record_of
+from daemon.runtime.measuring import Measurements
+from daemon.runtime.models import Models
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.pauses import Pauses
+from daemon.runtime.shadowing import Due, Shadowing
 from daemon.runtime.stream_run import StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.steps import Step
 from daemon.trigger import Cause
 
-MEASURE_EVERY_S = 10.0
-"""How often the extent of a history is measured, where this process's partitions do not show what is due."""
-DRIFT_EVERY_S = 60.0
-"""How often the drift of all partitions is measured; an interval takes an hour, or a window at least."""
 POLL_EVERY_S = 1.0
 """How often the registry is polled."""
 WITHDRAW_AGAIN_S = 30.0
 """Until a withdrawal that failed is repeated."""
-
-
-class Models(Protocol):
-    """The registry of promoted models, for this process after a restart and for its replicas."""
-
-    async def promoted(self, stream: str) -> bytes | None:
-        """The bundle that is in force, if there is one."""
-        ...
-
-    async def lead(self, stream: str) -> None:
-        """A training of this stream begins here: what another process trains for it is void from now on."""
-        ...
-
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
-        """Keep the candidate, if there is one, put it in force if it is promoted, and publish the decision.
-
-        Raises:
-            OvertakenError: another process has led since, or another model was put in force: nothing was decided.
-            DaemonError, OSError: it cannot be kept or published.
-        """
-        ...
-
-    async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
-        """The decisions of all processes since the last call; some may come again."""
-        ...
-
-    async def poll(self) -> Sequence[tuple[str, bytes, str]]:
-        """Stream, bundle and reason of each promotion by others since the last call."""
-        ...
-
-    async def before(self, stream: str) -> bytes | None:
-        """The bundle that was in force before the promoted one, if there is one."""
-        ...
-
-    async def withdraw(self, stream: str, version: str, reason: str) -> None:
-        """If this version is in force, put the one before in force for all replicas; or none."""
-        ...
 
 
 class ModelLifecycle:
@@ -109,11 +70,11 @@ class ModelLifecycle:
         self._pauses = pauses
         self._options = options
         self._polled_at = 0.0  # the registry, on the clock
-        # By stream: decisions on their way into the registry, the right to decide, and measurements of histories.
-        self._promotions: dict[str, tuple[asyncio.Task[None], TrainingResult]] = {}
+        # By stream: decisions on their way into the registry, and the right to decide.
+        self._promotions: dict[str, tuple[asyncio.Task[None], TrainingResult, DecisionRecord]] = {}
         self._leading: dict[str, asyncio.Task[None]] = {}
-        self._measurements: dict[str, asyncio.Task[None]] = {}
-        self._measured_at: dict[tuple[str, float], float] = {}  # stream and interval -> on the clock
+        self._measurements = Measurements(reporter, options.clock)
+        self._shadowing = Shadowing(streams, models, reporter, pauses, options.clock)
         self._withdrawals: set[asyncio.Task[None]] = set()
 
     # -------------------------------------------------------------- start and end
@@ -124,18 +85,15 @@ class ModelLifecycle:
             if not await self._restore(stream) and stream.bundle is not None:
                 await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
         if self._models is not None:
-            self._learn_decisions(await self._models.decisions(to_the_end=True))
+            await self._learn_decisions(await self._models.decisions(to_the_end=True))
         self.report_learning()
         return True
 
     async def stop(self) -> None:
         """End trainings and tasks, whatever they are doing."""
+        await self._measurements.stop()
         for stream in self._streams:
             stream.trainer.stop()
-            measurement = self._measurements.pop(stream.spec.name, None)
-            if measurement is not None:
-                measurement.cancel()
-                await asyncio.wait({measurement}, timeout=1.0)  # without a broker it takes longer
             promotion = self._promotions.pop(stream.spec.name, None)
             leading = self._leading.pop(stream.spec.name, None)
             for task in (promotion[0] if promotion is not None else None, leading):
@@ -182,6 +140,8 @@ class ModelLifecycle:
         if promotion is not None and promotion[0].done():
             del self._promotions[name]
             await self._promotion_done(stream, *promotion)
+        if name not in self._promotions and (due := self._shadowing.due(stream)) is not None:
+            await self._end_shadow(stream, due)
         job = None if name in self._promotions else stream.next_job()
         first = stream.detector is None
         if job is not None:
@@ -201,35 +161,12 @@ class ModelLifecycle:
 
     async def advance_idle(self) -> None:
         """Advance streams whose partitions in this process have no records, for instance an empty partition 0."""
-        now = self._options.clock()
         for stream in self._streams:
-            name = stream.spec.name
-            measurement = self._measurements.get(name)
-            if measurement is not None and measurement.done():
-                del self._measurements[name]
-                error = measurement.exception()
-                if error is None:
-                    await self.advance(stream)
-                else:  # the source detects an unreachable broker by itself
-                    self._reporter.history_unread(name, str(error) or repr(error))
-            elif stream.trainer.busy or name in self._promotions:
+            ended = self._measurements.ended(stream)
+            if ended or stream.trainer.busy or stream.spec.name in self._promotions:
                 await self.advance(stream)
-            elif measurement is None:
-                self._measure(stream, now)
-
-    def _measure(self, stream: StreamRun, now: float) -> None:
-        """Start the measurement of the stream's history that is due."""
-        name, history = stream.spec.name, stream.history
-        for needed, every_s, measure in (
-            (stream.needs_history_extent, MEASURE_EVERY_S, history.measure),
-            (stream.needs_drift, DRIFT_EVERY_S, history.measure_drift),
-        ):
-            if needed and now - self._measured_at.get((name, every_s), -every_s) >= every_s:
-                self._measured_at[name, every_s] = now
-                self._measurements[name] = asyncio.get_running_loop().create_task(
-                    measure(), name="measure the history"
-                )
-                return
+            else:
+                self._measurements.start(stream)
 
     def _lead(self, name: str) -> None:
         """Take the right to decide on this stream, while the training runs."""
@@ -239,8 +176,8 @@ class ModelLifecycle:
             lead = self._models.lead(name)
             self._leading[name] = asyncio.get_running_loop().create_task(lead, name="lead a training")
 
-    def _learn_decisions(self, records: Sequence[DecisionRecord]) -> None:
-        """What was answered, here or elsewhere, is not due again."""
+    async def _learn_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """What was answered, here or elsewhere, is not due again; what is in shadow judges here, too."""
         for record in records:
             stream = next((s for s in self._streams if s.spec.name == record.stream), None)
             if stream is not None:
@@ -249,6 +186,8 @@ class ModelLifecycle:
                 until_ns = record.until_ns
                 if until_ns is not None:
                     stream.schedule.decided(until_ns, by_drift=record.trigger.cause == Cause.DRIFT)
+                self._shadowing.heard(record)
+        await self._shadowing.follow()
 
     def heard(self, received: Received) -> None:
         """A control message arrived, for whichever stream: each process hears all of them, in their order."""
@@ -277,42 +216,44 @@ class ModelLifecycle:
                 self._reporter.candidate_refused(name, "", Promotion.FAILED, result.reason)
             return
         stream.schedule.history_read()
-        result = self._as_used(stream, result)
-        if self._models is None:
-            self._reporter.told.training_decided(record_of(name, result, stream.trigger, now_text()))
-            await self._decided(stream, result)
-            return
-        leading = self._leading.pop(name, None)
-        if result.promoted and result.parent and result.parent != stream.version:
+        result = _as_used(stream, result)
+        record, lasts = record_of(name, result, stream.trigger, now_text()), stream.plan.shadow
+        if result.promoted and lasts is not None and stream.detector is not None:
+            record = into_shadow(record, stream.newest_ns(result.until_ns), to_ns(lasts))
+        overtaken = result.promoted and result.parent and result.parent != stream.version
+        if overtaken and self._models is not None:
+            self._leading.pop(name, None)
             self._overtaken(
                 stream, result, f"another model is in use since it was trained: {stream.version or 'none'}"
             )
             return
+        await self._decide(stream, result, record, result.bundle)
+
+    async def _decide(
+        self, stream: StreamRun, result: TrainingResult, record: DecisionRecord, bundle: bytes | None
+    ) -> None:
+        """Publish a decision, and then act on it."""
+        models, name = self._models, stream.spec.name
+        if models is None:
+            self._reporter.told.training_decided(record)
+            await self._decided(stream, result, record)
+            return
         # A broker takes a while to keep a bundle; the model before judges on meanwhile.
-        record = record_of(name, result, stream.trigger, now_text())
-        decide = self._decide(self._models, leading, record, result.bundle)
+        decide = _publish_decision(models, self._leading.pop(name, None), record, bundle)
         task = asyncio.get_running_loop().create_task(decide, name="keep a model")
-        self._promotions[name] = task, result
+        self._promotions[name] = task, result, record
         if self._options.hold is not Hold.NEVER:
             await asyncio.wait({task})
             await self.advance(stream)
 
-    @staticmethod
-    def _as_used(stream: StreamRun, result: TrainingResult) -> TrainingResult:
-        """The result, refused if the version has failed here before."""
-        try:
-            stream.fallback.check(result.version)
-        except BundleError as error:
-            return replace(result, promoted=False, reason=str(error))
-        return result if result.bundle is not None else replace(result, promoted=False)
-
-    @staticmethod
-    async def _decide(
-        models: Models, leading: asyncio.Task[None] | None, record: DecisionRecord, bundle: bytes | None
-    ) -> None:
-        if leading is not None:
-            await leading
-        await models.decide(record, bundle)
+    async def _end_shadow(self, stream: StreamRun, due: Due) -> None:
+        """Decide on a candidate that was in shadow."""
+        record = due.record
+        result = TrainingResult(
+            record.promoted, record.reason, record.version, due.bundle, 0.0, record.rows, parent=record.parent
+        )
+        self._lead(stream.spec.name)
+        await self._decide(stream, result, record, due.bundle if record.promoted else None)
 
     async def _await_training(self, stream: StreamRun) -> TrainingResult:
         """Wait for the trainer, with beats: the process is alive meanwhile."""
@@ -327,15 +268,24 @@ class ModelLifecycle:
 
     # -------------------------------------------------------------- promotion
     async def _promotion_done(
-        self, stream: StreamRun, promotion_task: asyncio.Task[None], result: TrainingResult
+        self,
+        stream: StreamRun,
+        promotion_task: asyncio.Task[None],
+        result: TrainingResult,
+        record: DecisionRecord,
     ) -> None:
         """Use a candidate that is in the registry now; one that could not be kept is not used here either."""
         name = stream.spec.name
         try:
             await promotion_task
-        except OvertakenError as error:
-            self._overtaken(stream, result, str(error))
         except (DaemonError, OSError) as error:
+            if record.shadow is not None and record.shadow.over:
+                self._reporter.decision_unpublished(name, str(error))
+                self._shadowing.hold_back(stream)
+                return
+            if isinstance(error, OvertakenError):
+                self._overtaken(stream, result, str(error))
+                return
             if result.promoted:
                 reason = f"it could not be kept: {error}"
                 self._reporter.candidate_refused(name, result.version, Promotion.FAILED, reason)
@@ -346,13 +296,17 @@ class ModelLifecycle:
             if stream.schedule.requested:
                 stream.schedule.hold_back()
         else:
-            await self._decided(stream, result)
+            await self._decided(stream, result, record)
 
-    async def _decided(self, stream: StreamRun, result: TrainingResult) -> None:
+    async def _decided(self, stream: StreamRun, result: TrainingResult, record: DecisionRecord) -> None:
         """The decision on a training stands: use its candidate, or report why it is not used."""
-        stream.schedule.answered(stream.trigger.position, stream.trigger.of_topic)
+        stream.schedule.answered(record.trigger.position, record.trigger.of_topic)
+        self._shadowing.heard(record)
+        self._shadowing.end_void(stream)
+        if record.shadow is not None:
+            stream.note_shadow(result, record.in_shadow, record.shadow.until)
         if result.promoted:
-            await self._promote(stream, result)
+            await self._promote(stream, result, record)
         else:
             self._refused(stream, result)
 
@@ -366,11 +320,14 @@ class ModelLifecycle:
         self._reporter.candidate_refused(stream.spec.name, result.version, Promotion.FAILED, reason)
         stream.repeat_training()
 
-    async def _promote(self, stream: StreamRun, result: TrainingResult) -> None:
-        """Put a candidate in use, if its bundle is admitted."""
+    async def _promote(self, stream: StreamRun, result: TrainingResult, record: DecisionRecord) -> None:
+        """Put a candidate in use, or into shadow, if its bundle is admitted."""
         assert result.bundle is not None
         name = stream.spec.name
         try:
+            if record.in_shadow:
+                await self._shadowing.begin(stream, record, result.bundle)
+                return
             await self._use(stream, result.bundle, Promotion.PROMOTED, result.reason)
         except BundleError as error:
             self._reporter.bundle_refused(name, "training", str(error))
@@ -387,7 +344,8 @@ class ModelLifecycle:
         self._polled_at = now
         try:
             promotions = await self._pauses.unless_closing(self._models.poll()) or ()
-            self._learn_decisions(await self._pauses.unless_closing(self._models.decisions()) or ())
+            decisions = await self._pauses.unless_closing(self._models.decisions()) or ()
+            await self._learn_decisions(decisions)
         except DaemonError as error:  # the source detects an unreachable broker by itself
             self._reporter.registry_unread(str(error))
             return
@@ -468,3 +426,20 @@ class ModelLifecycle:
             else:
                 self._reporter.model_withdrawn(stream, version)
                 return
+
+
+def _as_used(stream: StreamRun, result: TrainingResult) -> TrainingResult:
+    """The result, refused if the version has failed here before."""
+    try:
+        stream.fallback.check(result.version)
+    except BundleError as error:
+        return replace(result, promoted=False, reason=str(error))
+    return result if result.bundle is not None else replace(result, promoted=False)
+
+
+async def _publish_decision(
+    models: Models, leading: asyncio.Task[None] | None, record: DecisionRecord, bundle: bytes | None
+) -> None:
+    if leading is not None:
+        await leading
+    await models.decide(record, bundle)

@@ -21,7 +21,8 @@ from daemon.adapters.telemetry import IngestedPoll, Reporter, RestoredState
 from daemon.domain import AlertEvent, Assigned, Dropped, InputPartition, PolledRecords, Revoked
 from daemon.runtime.committing import STATES_PER_PAUSE, Committer
 from daemon.runtime.controls import Controls
-from daemon.runtime.lifecycle import ModelLifecycle, Models
+from daemon.runtime.lifecycle import ModelLifecycle
+from daemon.runtime.models import Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.schema_supply import SchemaSupply

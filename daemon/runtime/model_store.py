@@ -1,6 +1,6 @@
 """Promoted models of one process: in its directory, and in the compacted topic that all replicas read.
 
-Implements ``lifecycle.Models``. With a topic, the topic decides which model is in force and the directory
+Implements ``models.Models``. With a topic, the topic decides which model is in force and the directory
 holds copies; without one the directory decides. The directory is written in a thread, one change at a time.
 """
 
@@ -49,7 +49,7 @@ class ModelStore:
         self._turn = asyncio.Lock()  # one task at a time changes the directory
 
     async def promoted(self, stream: str) -> bytes | None:
-        """See ``lifecycle.Models``."""
+        """See ``models.Models``."""
         if self.topic is not None:
             promotion = await self.topic.promoted(stream)
             return None if promotion is None else promotion.data
@@ -57,15 +57,21 @@ class ModelStore:
         return None if pointer is None else self._bundle(stream, pointer.version)
 
     async def before(self, stream: str) -> bytes | None:
-        """See ``lifecycle.Models``."""
+        """See ``models.Models``."""
         if self.topic is not None:
             promotion = await self.topic.before(stream)
             return None if promotion is None else promotion.data
         pointer = self.directory.promoted(stream)
         return None if pointer is None or not pointer.before else self._bundle(stream, pointer.before)
 
+    async def kept(self, stream: str, version: str) -> bytes:
+        """See ``models.Models``."""
+        if self.topic is not None:
+            return await self.topic.load(stream, version)
+        return self._bundle(stream, version)
+
     async def promote(self, stream: str, bundle: bytes, version: str, reason: str) -> None:
-        """See ``lifecycle.Models``. Versions beyond ``keep`` are removed."""
+        """See ``models.Models``. Versions beyond ``keep`` are removed."""
         await self._copy(stream, bundle, version, reason)
         if self.topic is not None:
             await self.topic.publish(stream, version, bundle, time.time_ns())
@@ -92,7 +98,7 @@ class ModelStore:
                 log.info("models_retired", stream=stream, versions=gone)
 
     async def lead(self, stream: str) -> None:
-        """See ``lifecycle.Models``."""
+        """See ``models.Models``."""
         if self.topic is None or self._decisions is None:
             return
         await self._decisions.take_over(stream)
@@ -101,7 +107,7 @@ class ModelStore:
         self._promoted_at_start[stream] = "" if pointer is None else pointer.version
 
     async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
-        """See ``lifecycle.Models``.
+        """See ``models.Models``.
 
         The bundle is stored first: it is not used before there is a pointer to it. The pointer and the decision are one
         transaction, and last comes the copy in the directory.
@@ -135,7 +141,8 @@ class ModelStore:
         assert self._decisions is not None
         assert self.topic is not None
         now = self.topic.pointer(record.stream)
-        before = self._promoted_at_start.get(record.stream, "")
+        # Of a shadow, which began long before this process led, the record knows it.
+        before = self._promoted_at_start.get(record.stream, "") if record.shadow is None else record.parent
         if pointer and ("" if now is None else now.version) != before:
             raise OvertakenError(
                 f"another model was promoted while it was trained: {'none' if now is None else now.version}"
@@ -148,11 +155,11 @@ class ModelStore:
             raise
 
     async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
-        """See ``lifecycle.Models``."""
+        """See ``models.Models``."""
         return [] if self._decisions is None else await self._decisions.new(to_the_end=to_the_end)
 
     async def withdraw(self, stream: str, version: str, reason: str) -> None:
-        """See ``lifecycle.Models``."""
+        """See ``models.Models``."""
         now = None
         if self.topic is not None:
             now = await self.topic.withdraw(stream, version, reason, DAEMON, now_text())
@@ -165,7 +172,7 @@ class ModelStore:
             log.warning("model_directory_unwritable", stream=stream, reason=str(error))
 
     async def poll(self) -> Sequence[tuple[str, bytes, str]]:
-        """See ``lifecycle.Models``."""
+        """See ``models.Models``."""
         if self.topic is None:
             return []
         return [

@@ -42,6 +42,7 @@ NEXT_TRAINING = (
     "model.beta",
     "model.seed",
     "model.steps",
+    "promotion.shadow",
 )
 """Keys that the next training reads."""
 

@@ -7,7 +7,7 @@ a replica sees some of the partitions only, and after a restart nothing of the p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, Log
@@ -16,10 +16,11 @@ from daemon.domain import AlertEvent, DriftRecord, InputPartition, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.places import time_of
-from daemon.runtime.published import OwnTopics
+from daemon.runtime.published import NEWEST_DRIFT, OwnTopics
+from daemon.runtime.shadow import ShadowTally
 from daemon.runtime.topic_history import TopicHistory
 from daemon.stream.decoding import Decoder
-from daemon.stream.encoding import read_drift
+from daemon.stream.encoding import PublishedDrift, read_drift
 from daemon.stream.steps import RowBlock
 
 FEW = 8
@@ -66,6 +67,8 @@ class ReplicaHistory:
         self._oldest = oldest
         self._own = own
         self.drift = DriftWatch()
+        self.shadow: ShadowTally | None = None
+        self._tallied: tuple[ShadowTally, Mapping[InputPartition, int]] | None = None  # up to these offsets
         self._drift_ends: tuple[tuple[InputPartition, int], ...] = ()  # of the drift topic when it was read
         self._limits = limits
         self._planned: Sequence[MaintenanceWindow] = ()
@@ -166,3 +169,31 @@ class ReplicaHistory:
                     if found.stream == self._spec.name:
                         watch.add(found)
             self.drift, self._drift_ends = watch, ends
+
+    async def measure_shadow(self) -> None:
+        """See ``History``. Reads on in the drift topic; for a new candidate, the newest ``NEWEST_DRIFT`` messages first.
+
+        Raises:
+            DaemonError: the topic cannot be read now.
+        """
+        tally = self.shadow
+        if self._own.drift is None or tally is None:
+            return
+        read = self._tallied[1] if self._tallied is not None and self._tallied[0] is tally else {}
+        parent, found = tally.parent.encode(), list[PublishedDrift]()
+        async with Log.opened(self._connection, [self._own.drift]) as log:
+            begin = {
+                p: max(start, read.get(p, log.ends[p] - NEWEST_DRIFT)) for p, start in log.starts.items()
+            }
+            async for piece in log.pieces(begin, log.ends):
+                for record in piece.records:
+                    if parent in record.value:
+                        try:
+                            found.append(read_drift(record.value))
+                        except ValueError:
+                            continue
+                await asyncio.sleep(0)
+            for one in found:
+                if one.stream == self._spec.name:
+                    tally.add(one)
+            self._tallied = tally, dict(log.ends)

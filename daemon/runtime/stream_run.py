@@ -12,11 +12,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import numpy as np
 
+from daemon.adapters.registry import DecisionRecord
 from daemon.config import Settings, StreamSection
 from daemon.detector import Detector
 from daemon.domain import (
@@ -40,6 +41,7 @@ from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill
 from daemon.runtime.history import History, RecordHistory, ReleasedHistory
 from daemon.runtime.schedule import TrainingSchedule
+from daemon.runtime.shadow import InShadow, Verdict, verdict
 from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
 from daemon.stream.audit import Audited, SensorAudit, Tallies
 from daemon.stream.decode import KnownBirth
@@ -64,6 +66,7 @@ class StreamPlan:
     learn_rows: int = 5000
     retrain_every: timedelta | None = timedelta(hours=24)
     retrain_rows: int = 50_000
+    shadow: timedelta | None = None  # of a candidate, before it takes over
     drift_interval: timedelta = timedelta(hours=1)
     maintenance: Sequence[MaintenanceWindow] = ()
     max_record_bytes: int = 1 << 20
@@ -86,6 +89,7 @@ class StreamPlan:
             learn_rows=settings.model.learn_rows,
             retrain_every=settings.retrain.every,
             retrain_rows=settings.retrain.rows,
+            shadow=settings.promotion.shadow,
             drift_interval=settings.drift_interval(stream),
             maintenance=tuple(section.window() for section in settings.alerts.maintenance),
             max_record_bytes=settings.limits.max_record_bytes,
@@ -141,6 +145,7 @@ class StreamRun:
         self.schedule = TrainingSchedule(plan, self.history, clock)
         self.decoder = Decoder(plan.spec, plan.max_record_bytes, plan.max_asset_bytes, 2 * plan.max_assets)
         self.trigger = UNKNOWN  # of the newest training
+        self.shadow: InShadow | None = None  # the candidate that judges beside the model
         self.outcomes: list[TrainingResult] = []
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, without those of replayed records
@@ -180,6 +185,8 @@ class StreamRun:
         pipeline.training_cut = self.plan.learn_rows if self.detector is None else None
         if self.detector is not None:
             pipeline.use(self.detector)
+        if self.shadow is not None:
+            pipeline.parts.use_shadow(self.shadow.detector)
         self.pipelines[assigned.partition] = pipeline
         return pipeline
 
@@ -192,6 +199,11 @@ class StreamRun:
     def event_time_ns(self) -> int:
         """The stream's event time in this process: that of its furthest partition; -1 before any reading."""
         return max((p.event_time_ns for p in self.pipelines.values()), default=-1)
+
+    def newest_ns(self, otherwise: int | None) -> int:
+        """That event time, as measured where no partition here has readings; or ``otherwise``, or 0."""
+        known = max(self.event_time_ns, self.history.event_time_ns)
+        return known if known >= 0 else otherwise or 0
 
     @property
     def observed_rows(self) -> int:
@@ -238,6 +250,7 @@ class StreamRun:
         outgoing = self.bundle if self.detector is not None else None
         if self.detector is None or self.detector.version != detector.version:
             self.fallback.model_used(outgoing)
+            self.end_shadow()
         self.detector, self.bundle = detector, bundle
         self.trained_ns = trained_ns(loaded)
         self.calibrated_assets = loaded.calibration.assets
@@ -260,6 +273,47 @@ class StreamRun:
             pipeline.use_policy(plan.policy, plan.maintenance, plan.budget if plan.online else None)
         if self.bundle is not None and (plan.budget, plan.deviation_budget) != before:
             self.use(Bundle.from_bytes(self.bundle), self.bundle, committable=True)
+            if self.shadow is not None:
+                self.begin_shadow(
+                    self.shadow.record, self.shadow.bundle, Bundle.from_bytes(self.shadow.bundle)
+                )
+
+    # -------------------------------------------------------------- a candidate in shadow
+    def begin_shadow(self, record: DecisionRecord, bundle: bytes, loaded: Bundle) -> None:
+        """Let a candidate judge beside the model in force; one that does so goes on, with thresholds of the present budgets.
+
+        Args:
+            record: that says so.
+            bundle, loaded: the same, as bytes and parsed.
+
+        Raises:
+            BundleError: it is not compatible with this stream, or was given up here.
+        """
+        check_compatible(loaded, self.spec)
+        detector, before = loaded.detector(self.plan.budget, self.plan.deviation_budget), self.shadow
+        self.fallback.check(detector.version)
+        if before is not None and before.record == record:
+            self.shadow = replace(before, detector=detector)
+        else:
+            self.shadow = InShadow.of(record, bundle, detector, loaded.calibration.assets)
+        self.history.shadow = self.shadow.tally
+        for pipeline in self.pipelines.values():
+            pipeline.parts.use_shadow(detector)
+
+    def end_shadow(self) -> None:
+        """No candidate judges beside the model from now on."""
+        if self.shadow is not None:
+            self.shadow = self.history.shadow = None
+            for pipeline in self.pipelines.values():
+                pipeline.parts.use_shadow(None)
+
+    def shadow_verdict(self) -> Verdict | None:
+        """What is to be decided on the candidate in shadow; None: nothing yet."""
+        if self.shadow is None:
+            return None
+        plan = self.plan
+        budgets = [plan.budget] + ([] if plan.deviation_budget is None else [plan.deviation_budget])
+        return verdict(self.shadow, self.spec, to_ns(plan.drift_interval), budgets)
 
     def give_up(self, *, committable: bool) -> tuple[str, bytes | None, dict[InputPartition, list[Output]]]:
         """Stop using the model, and judge with none until the next call of ``use``.
@@ -270,6 +324,7 @@ class StreamRun:
         assert self.detector is not None
         reason, before = self.fallback.give_up(self.detector.version)
         self.detector = self.bundle = None
+        self.end_shadow()
         return reason, before, self._hand_over(committable)
 
     def _hand_over(self, committable: bool) -> dict[InputPartition, list[Output]]:
@@ -287,8 +342,13 @@ class StreamRun:
         return outputs
 
     def next_job(self) -> TrainingJob | None:
-        """The training that is due now; None if none is, one is running, or another replica trains."""
+        """The training that is due now; None if none is, one is running, or another replica trains.
+
+        While a candidate is in shadow, only a request makes one due.
+        """
         if self.trainer.busy or not self.leads or self.schedule.waiting:
+            return None
+        if self.shadow is not None and not self.schedule.requested:
             return None
         plan, until_ns = self.plan, None
         if self.detector is None:
@@ -339,9 +399,21 @@ class StreamRun:
         leads = self.history.lasting and self.leads
         return leads and self.detector is not None and self.plan.retrain_every is not None
 
+    @property
+    def needs_shadow(self) -> bool:
+        """Whether what is known of a candidate in shadow must be measured."""
+        return self.history.lasting and self.shadow is not None
+
     def progress(self) -> tuple[float, str]:
         """Of the training that runs: the share done, and what is being done."""
         return self.trainer.share, self.trainer.doing
+
+    def note_shadow(self, result: TrainingResult, begins: bool, until: str) -> None:
+        """Of a candidate that goes into shadow, or was in it, the outcome is what has become of it by now."""
+        now = replace(result, bundle=None)
+        if begins:
+            now = replace(now, promoted=False, reason=f"{result.reason}; in shadow until {until}")
+        self.outcomes = [one for one in self.outcomes if one.version != result.version] + [now]
 
     def training_failed(self) -> None:
         """A training gave no model: a first one is repeated with half as many rows more."""

@@ -34,7 +34,7 @@ from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.judge import Judge, Judgement
 from daemon.stream.thresholds import Thresholds
 
-COUNTED = ("windows", "anomalies", "deviations", "episodes", "incumbent_episodes", "both")
+COUNTED = ("windows", "anomalies", "deviations", "episodes", "incumbent_episodes", "both", "alone")
 """What is counted of each window, as in ``ShadowCounts``."""
 CANDIDATE, INCUMBENT = 1, 2
 """Bits: whose episode it is."""
@@ -169,9 +169,12 @@ class Shadow:
                     counts[at, 2] += AlertKind.DEVIATION in event.began
         ours = (mine.firing | mine.deviating)[places] & judged
         theirs = (judgement.firing | judgement.deviating)[places] & judged
+        counts[:, 6] = ours & ~theirs
         for j in np.flatnonzero(ours | theirs).tolist():
             which = CANDIDATE * bool(ours[j]) | INCUMBENT * bool(theirs[j])
-            counts[j, 3:] = self._begins(chunk.rows.assets[places[j]], int(chunk.rows.rows[places[j]]), which)
+            counts[j, 3:6] = self._begins(
+                chunk.rows.assets[places[j]], int(chunk.rows.rows[places[j]]), which
+            )
         return counts
 
     def _own(self, chunk: WindowedRows, scaling: Scaling, own: Scaling) -> WindowedRows:

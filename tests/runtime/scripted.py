@@ -34,13 +34,14 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
-from daemon.errors import BrokerError
+from daemon.errors import BrokerError, BundleError
 from daemon.model.bundle import Bundle
 from daemon.model.training import CalibrationTarget, train
 from daemon.runtime.drift_watch import DriftWatch
 from daemon.runtime.history import History, UnreadHistory
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import LoopOptions
+from daemon.runtime.shadow import ShadowTally
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.stream.steps import RowBlock
 from tests.fakes import CentreDetector, PromptTrainer
@@ -142,6 +143,18 @@ class Registry(Deciding):
     news: list[tuple[str, bytes, str]] = field(default_factory=list)
     fails: int = 0
     decided: list[DecisionRecord] = field(default_factory=list)
+    bundles: dict[str, bytes] = field(default_factory=dict)
+
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+        if bundle is not None:
+            self.bundles[record.version] = bundle
+        await super().decide(record, bundle)
+
+    async def kept(self, stream: str, version: str) -> bytes:
+        try:
+            return self.bundles[version]
+        except KeyError:
+            raise BundleError(f"there is no version {version}") from None
 
     async def promoted(self, stream: str) -> bytes | None:
         return self.pointers.get(stream)
@@ -236,6 +249,7 @@ class MeasuredHistory:
         self.rows, self.event_time_ns = rows, event_time_ns
         self.measurements = 0
         self.drift = DriftWatch()
+        self.shadow: ShadowTally | None = None
 
     def add(self, block: RowBlock) -> None: ...
 
@@ -256,6 +270,8 @@ class MeasuredHistory:
         self.measurements += 1
 
     async def measure_drift(self) -> None: ...
+
+    async def measure_shadow(self) -> None: ...
 
 
 def leading_stream(

@@ -158,7 +158,7 @@ def test_the_counts_are_the_episodes_of_a_stream_that_the_candidate_judges(candi
 def test_episodes_at_about_the_same_time_are_of_both() -> None:
     readings = rows({20: (5.0, 0.0), 60: (2.2, 0.0), 100: (5.0, 0.0)}, 160)
     keener = replace(CENTRE, version="keener", threshold=1.5)
-    assert shadowed(readings, keener) == ShadowCounts("keener", 157, 3, 0, 3, 2, 2)
+    assert shadowed(readings, keener) == ShadowCounts("keener", 157, 3, 0, 3, 2, 2, 11)
     assert shadowed(readings, BLIND) == ShadowCounts("blind", 157, 0, 0, 0, 2, 0)
     # One begins a row after the other has ended: they are of one cause.
     late = replace(keener, version="late", threshold=2.9, hysteresis=0.2)
@@ -224,6 +224,7 @@ def test_the_counts_are_in_the_drift_message_and_read_back() -> None:
         "episodes": 1,
         "incumbent_episodes": 1,
         "both": 1,
+        "alone": 0,
     }
     read = read_drift(message)
     assert (read.shadow, read.windows + read.explained) == (record.shadow, 47)

@@ -18,7 +18,15 @@ import numpy as np
 from daemon import __version__
 from daemon.adapters.admin.told import decision_json, stops_json, verdict_json
 from daemon.adapters.pages import bounded, contributor_rows
-from daemon.adapters.telemetry import AssetScores, Lifecycle, ModelChange, Status, StreamStatus, TrainingNow
+from daemon.adapters.telemetry import (
+    AssetScores,
+    Lifecycle,
+    ModelChange,
+    ShadowNow,
+    Status,
+    StreamStatus,
+    TrainingNow,
+)
 from daemon.documents import counted, short
 from daemon.domain import AlertEvent, DriftRecord, Phase, Severity, iso
 from daemon.stream.accounts import Fault
@@ -102,6 +110,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "part_thresholds": {k: short(v) for k, v in stream.part_thresholds.items()},
         "learn_rows": stream.learn_rows,
         "training": _training(stream.training),
+        "shadow": _shadow(stream.shadow),
         "assets": max(stream.assets, len(stream.tracks)),
         "rows": stream.rows,
         "scored": stream.scored,
@@ -132,6 +141,24 @@ def _training(training: TrainingNow | None) -> dict[str, Any] | None:
         "since": training.since.isoformat(timespec="seconds"),
         "share": short(share, 3),
         "doing": doing,
+    }
+
+
+def _shadow(shadow: ShadowNow | None) -> dict[str, Any] | None:
+    if shadow is None:
+        return None
+    counts = shadow.counts()
+    return {
+        "version": shadow.version,
+        "since": iso(shadow.since_ns),
+        "until": iso(shadow.until_ns),
+        "windows": counts.windows,
+        "anomalies": counts.anomalies,
+        "deviations": counts.deviations,
+        "episodes": counts.episodes,
+        "incumbent_episodes": counts.incumbent_episodes,
+        "both": counts.both,
+        "alone": counts.alone,
     }
 
 

@@ -8,7 +8,15 @@ who did it and when, and what was promoted before it, so that a rollback goes ba
 and ``topic_view`` is what a reader of the topic holds of them.
 """
 
-from daemon.adapters.registry.decisions import DecisionRecord, Decisions, Span, TriggerFact, retrain_topic
+from daemon.adapters.registry.decisions import (
+    DecisionRecord,
+    Decisions,
+    ShadowFact,
+    Span,
+    TriggerFact,
+    candidate_after,
+    retrain_topic,
+)
 from daemon.adapters.registry.directory import ModelDirectory
 from daemon.adapters.registry.kafka_models import KafkaModels, Promotion, models_topic
 from daemon.adapters.registry.records import Pointer, Promoted, now_text
@@ -23,8 +31,10 @@ __all__ = [
     "Pointer",
     "Promoted",
     "Promotion",
+    "ShadowFact",
     "Span",
     "TriggerFact",
+    "candidate_after",
     "models_topic",
     "now_text",
     "retrain_topic",

@@ -21,6 +21,7 @@ from daemon.adapters.kafka import (
     TransactionFailed,
     Writer,
 )
+from daemon.alert import ShadowCounts
 from daemon.stream.rejection import RejectedError
 from daemon.stream.timestamps import event_time_ns
 
@@ -45,8 +46,17 @@ class Span(msgspec.Struct, frozen=True):
     end: str
 
 
+class ShadowFact(msgspec.Struct, frozen=True):
+    """A candidate judges beside the model in force before it takes over (``promotion.shadow``), or has done so."""
+
+    since: str  # event time; RFC 3339
+    until: str
+    over: bool = False
+    counts: ShadowCounts | None = None  # when it is over; None: they are not known
+
+
 class DecisionRecord(msgspec.Struct, frozen=True):
-    """What became of a training."""
+    """What became of a training: of one whose candidate goes into shadow a first record, and another when that is over."""
 
     stream: str
     trigger: TriggerFact
@@ -63,6 +73,12 @@ class DecisionRecord(msgspec.Struct, frozen=True):
     concerns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # of the history
     seconds: float = 0.0
+    shadow: ShadowFact | None = None  # None: there is none
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether the candidate goes into shadow with this record."""
+        return self.shadow is not None and not self.shadow.over
 
     @property
     def until_ns(self) -> int | None:
@@ -89,6 +105,18 @@ class DecisionRecord(msgspec.Struct, frozen=True):
     def written(self) -> bytes:
         """The inverse of ``read``."""
         return msgspec.json.encode(self)
+
+
+def candidate_after(known: DecisionRecord | None, record: DecisionRecord) -> DecisionRecord | None:
+    """Which candidate of a stream is in shadow after one more of its decisions.
+
+    It is over with the next decision on that candidate, or with one that promotes another or puts it into shadow. Beside
+    that, it is void where the model in force is not its parent.
+    """
+    if record.in_shadow:
+        return record
+    over = known is not None and (record.promoted or record.version == known.version)
+    return None if over else known
 
 
 def retrain_topic(prefix: str) -> TopicSpec:

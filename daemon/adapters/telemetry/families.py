@@ -34,6 +34,7 @@ from daemon.adapters.telemetry.labels import (
     RESTORE_RESULTS,
     SCHEMA_RESULTS,
     SCORE_PARTS,
+    SHADOW_EPISODES,
     SUPPRESSED_REASONS,
     HttpRefusal,
     Lifecycle,
@@ -280,6 +281,18 @@ FAMILIES: Final = (
         "model_promotions_total",
         "How candidate models ended.",
         {"stream": Given.STREAMS, "result": tuple(map(str, Promotion))},
+    ),
+    Family(
+        Kind.COUNTER,
+        "shadow_windows_total",
+        "Windows that a candidate in shadow has judged, too.",
+        PER_STREAM,
+    ),
+    Family(
+        Kind.COUNTER,
+        "shadow_episodes_total",
+        "Episodes of candidates in shadow, of the model in use beside them, and those that both have.",
+        {"stream": Given.STREAMS, "of": SHADOW_EPISODES},
     ),
     Family(
         Kind.COUNTER,

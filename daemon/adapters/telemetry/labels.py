@@ -45,6 +45,7 @@ BUNDLE_SOURCES: Final = ("record", "registry", "training")
 SCHEMA_RESULTS: Final = ("found", "absent", "failed")
 SUPPRESSED_REASONS: Final = ("maintenance", "dismissed")
 DRIFT_KINDS: Final = ("latent", "residual")
+SHADOW_EPISODES: Final = ("candidate", "incumbent", "both")
 SCORE_PARTS: Final = ("combined", "reconstruction", "kl", "point")
 DEPENDENCIES: Final = ("kafka",)
 NO_VERSION: Final = "none"

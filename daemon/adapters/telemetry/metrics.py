@@ -34,6 +34,7 @@ from daemon.adapters.telemetry.labels import (
     DRIFT_KINDS,
     NO_VERSION,
     SCORE_PARTS,
+    SHADOW_EPISODES,
     HttpRefusal,
     Lifecycle,
 )
@@ -413,6 +414,8 @@ class ModelMetrics:
         self._threshold = families.gauge("threshold")
         self._drift = families.gauge("drift_kl_nats")
         self._promotions = families.counter("model_promotions_total")
+        self._shadow_windows = families.counter("shadow_windows_total")
+        self._shadow_episodes = families.counter("shadow_episodes_total")
         self._bundle_refused = families.counter("bundle_refused_total")
         self._retrain = families.histogram("retrain_duration_seconds")
         self._versions: dict[str, str] = dict.fromkeys(streams, NO_VERSION)
@@ -430,6 +433,12 @@ class ModelMetrics:
         """Take in the drift of one partition in one interval."""
         self._drifting.setdefault(record.stream, StreamDrift()).add(record)
         self._show_drift(record.stream)
+        if (shadow := record.shadow) is not None:
+            self._shadow_windows.labels(record.stream).inc(shadow.windows)
+            for of, n in zip(
+                SHADOW_EPISODES, (shadow.episodes, shadow.incumbent_episodes, shadow.both), strict=True
+            ):
+                self._shadow_episodes.labels(record.stream, of).inc(n)
 
     def revoked(self, partition: InputPartition) -> None:
         """The drift of a partition is another replica's to report."""

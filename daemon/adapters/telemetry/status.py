@@ -21,6 +21,7 @@ import numpy as np
 
 from daemon.adapters.telemetry.labels import Lifecycle
 from daemon.adapters.telemetry.people import People
+from daemon.alert import ShadowCounts
 from daemon.domain import (
     AlertEvent,
     Disposition,
@@ -82,6 +83,17 @@ class TrainingNow:
     progress: Callable[[], tuple[float, str]]  # the share done, and what is being done
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ShadowNow:
+    """A candidate that judges beside the model in force."""
+
+    version: str
+    parent: str  # the model in force
+    since_ns: int  # event time
+    until_ns: int
+    counts: Callable[[], ShadowCounts]  # so far, of all partitions as far as is known here
+
+
 @dataclass(slots=True)
 class StreamStatus:
     """The state of one stream; the reporter assigns the plain fields as they change."""
@@ -95,6 +107,7 @@ class StreamStatus:
     threshold: float = math.nan
     part_thresholds: Mapping[str, float] = field(default_factory=dict)
     training: TrainingNow | None = None  # the training that runs
+    shadow: ShadowNow | None = None  # the candidate in shadow
     assets: int = 0
     rows: int = 0  # grid rows released, scored or not
     scored: int = 0

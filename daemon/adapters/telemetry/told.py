@@ -1,17 +1,18 @@
-"""What people tell the running daemon, by a changed configuration or a control message: for page and log."""
+"""What people tell the running daemon, by a changed configuration or a control message, and candidates in shadow: for page and log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import structlog
 
 from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
-from daemon.adapters.telemetry.status import Status
+from daemon.adapters.telemetry.status import ShadowNow, Status
 from daemon.control import Received, described
-from daemon.domain import AlertEvent, InputPartition
+from daemon.domain import AlertEvent, InputPartition, iso
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.dismissal import Standing
 
@@ -94,3 +95,21 @@ class ToldReporter:
     def control_received(self, received: Received) -> None:
         """A control message has come."""
         log.info("control_received", **described(received.control))
+
+    def shadow_begun(self, stream: str, shadow: ShadowNow) -> None:
+        """A candidate judges beside the model in force from now on."""
+        self._status.streams[stream].shadow = shadow
+        log.info(
+            "shadow_begun",
+            stream=stream,
+            version=shadow.version,
+            model=shadow.parent,
+            since=iso(shadow.since_ns),
+            until=iso(shadow.until_ns),
+        )
+
+    def shadow_over(self, stream: str) -> None:
+        """No candidate does."""
+        before, self._status.streams[stream].shadow = self._status.streams[stream].shadow, None
+        if before is not None:
+            log.info("shadow_over", stream=stream, **asdict(before.counts()))

@@ -20,7 +20,8 @@ from daemon.runtime.compatibility import event_time_in
 async def list_models(options: ModelsOptions) -> list[dict[str, Any]]:
     """Every version, by stream, oldest first, as ``models list --json`` prints it.
 
-    ``version``, ``stream``, ``promoted``; ``trained_at``, by the wall clock; ``reason``, ``by`` and ``at`` of its promotion
+    ``version``, ``stream``, ``promoted``; ``shadow_until``, the event time until which a candidate judges beside the model in
+    force; ``trained_at``, by the wall clock; ``reason``, ``by`` and ``at`` of its promotion
     (``promoted_before``: an earlier one), ``reason`` of a version that never was promoted is the gate's; ``parent``,
     ``trigger``, ``rows``, ``assets``, ``from`` and ``until`` (event times) of its training; ``threshold``; ``gate``:
     {``promoted``, ``reason``, ``refused_by``}, null where there was no model to compare with; ``unreadable``: why it cannot be used, null if it can. What is not known
@@ -83,6 +84,7 @@ async def described(models: Opened, stream: str, version: str) -> dict[str, Any]
         "stream": stream,
         "promoted": promoted,
         "promoted_before": bool(promotions) and not promoted,
+        "shadow_until": models.shadow_until(stream, version),
         "trained_at": _date(models.registry.trained_ns(stream, version) or None),
         "reason": "",
         "by": None,

@@ -6,17 +6,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from daemon.adapters.registry import MOST_VERSIONS, KafkaModels, ModelDirectory, Pointer, models_topic
+from daemon.adapters.kafka import KafkaSettings
+from daemon.adapters.registry import (
+    MOST_VERSIONS,
+    DecisionRecord,
+    Decisions,
+    KafkaModels,
+    ModelDirectory,
+    Pointer,
+    candidate_after,
+    models_topic,
+)
 from daemon.commands.inputs import chosen_stream
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings, load
-from daemon.errors import BundleError, UsageError
+from daemon.errors import BundleError, InputError, UsageError
 from daemon.model.bundle import MANIFEST, Bundle
 from daemon.runtime.compatibility import check_compatible
 from daemon.runtime.stream_run import StreamPlan
@@ -124,12 +134,24 @@ class ModelsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open registry; ``where`` names it, ``settings`` are those of the configuration, if there is one."""
+    """An open registry.
+
+    ``where`` names it, ``settings`` are those of the configuration, if there is one, and ``candidates`` are those in shadow,
+    by stream.
+    """
 
     registry: Registry
     where: str
     options: ModelsOptions
     settings: Settings | None
+    candidates: Mapping[str, DecisionRecord] = field(default_factory=dict)
+
+    def shadow_until(self, stream: str, version: str) -> str | None:
+        """The event time until which a version is in shadow; None: it is not."""
+        record, pointer = self.candidates.get(stream), self.registry.pointer(stream)
+        if record is None or record.shadow is None or pointer is None:
+            return None
+        return record.shadow.until if (record.version, record.parent) == (version, pointer.version) else None
 
     def streams(self) -> list[str]:
         """The streams that are meant: that of ``--stream``, or all.
@@ -251,6 +273,20 @@ async def opened(options: ModelsOptions) -> AsyncIterator[Opened]:
     models = KafkaModels(kafka_settings(settings), prefix, arriving=MOST_VERSIONS)
     try:
         await models.refresh()
-        yield Opened(models, f"topic {models_topic(prefix).name}", options, settings)
+        candidates = await _candidates(kafka_settings(settings), prefix)
+        yield Opened(models, f"topic {models_topic(prefix).name}", options, settings, candidates)
     finally:
         await models.stop()
+
+
+async def _candidates(connection: KafkaSettings, prefix: str) -> dict[str, DecisionRecord]:
+    """The candidates in shadow by the decisions on trainings, by stream; none where these cannot be read."""
+    decisions, found = Decisions(connection, prefix, fenced=False), dict[str, DecisionRecord | None]()
+    try:
+        for record in await decisions.new(to_the_end=True):
+            found[record.stream] = candidate_after(found.get(record.stream), record)
+    except InputError:
+        return {}  # nobody has decided on a training yet
+    finally:
+        await decisions.stop()
+    return {stream: record for stream, record in found.items() if record is not None}

@@ -20,7 +20,7 @@ def list_rows(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         (
             one["version"],
             one["stream"],
-            "yes" if one["promoted"] else "before" if one["promoted_before"] else "",
+            _state(one) or ("yes" if one["promoted"] else "before" if one["promoted_before"] else ""),
             _when(one["trained_at"]),
             one["trigger"] or "",
             "" if one["rows"] is None else f"{one['rows']:,}",
@@ -29,6 +29,11 @@ def list_rows(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         )
         for one in entries
     ]
+
+
+def _state(entry: Mapping[str, Any]) -> str:
+    """Until when a version is in shadow; empty: it is not."""
+    return f"in shadow until {_when(entry['shadow_until'])}" if entry["shadow_until"] else ""
 
 
 def gate_in_words(entry: Mapping[str, Any]) -> str:
@@ -44,7 +49,8 @@ def show_lines(entry: Mapping[str, Any]) -> list[str]:
     model, span = entry["model"], f"{_when(entry['from'])} to {_when(entry['until'])}"
     lines = [
         f"version    {entry['version']} of stream {entry['stream']}"
-        + (", in force" if entry["promoted"] else ", promoted before" if entry["promoted_before"] else ""),
+        + (", in force" if entry["promoted"] else ", promoted before" if entry["promoted_before"] else "")
+        + (f", {_state(entry)}" if _state(entry) else ""),
         f"trained    {_when(entry['trained_at']) or 'unknown'}, trigger: {entry['trigger'] or 'unknown'}, "
         f"parent: {entry['parent'] or 'none'}" + _children(entry["children"]),
         f"learned    {_counted(entry['rows'], 'row')} of {_counted(entry['assets'], 'asset')}, {span}",
