@@ -308,7 +308,9 @@ class Detector(Protocol):
         """
         ...
 
-    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
+    def accept(
+        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
+    ) -> None:
         """Take what sensors of an asset show as normal from now on; moves ``baseline[slots]`` in place.
 
         Args:
@@ -316,6 +318,7 @@ class Detector(Protocol):
             baseline: (N, P) the slow baselines of all assets.
             slots: (1,) the window's asset.
             sensors: (C,) which of them.
+            latents: whether what the latents show is normal, too.
         """
         ...
 

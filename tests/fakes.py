@@ -130,7 +130,9 @@ class CentreDetector:
         baseline[0] = held
         return baseline
 
-    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
+    def accept(
+        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
+    ) -> None:
         C, slot = len(self.sensors), int(slots[0])
         baseline[slot, 0] = np.nanmax(evidence.channel_error[0])
         if self.pace:

@@ -307,7 +307,9 @@ class BundleDetector:
         opening = np.where(np.isfinite(residual), opening, np.nan)
         return SustainedVerdicts(opening, closing, "provisional" if limits.provisional else "full")
 
-    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
+    def accept(
+        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
+    ) -> None:
         """Let the levels of the sensors' errors, and of what the latents show, be at least the window's own.
 
         The sustained evidence of the sensors begins anew, from where they are.
@@ -317,7 +319,9 @@ class BundleDetector:
         level = own + self._condition_levels[evidence.condition] if c.condition_levels else own
         found = (c.excess(evidence.channel_error, evidence.latent) - level)[0]
         lengths = len(evidence.channel_error)
-        which = np.concatenate([np.tile(sensors, lengths), np.ones(2 * lengths, bool)]) & np.isfinite(found)
+        which = np.concatenate([np.tile(sensors, lengths), np.full(2 * lengths, latents)]) & np.isfinite(
+            found
+        )
         excess = baseline[slots[0], : c.states]  # a view
         excess[which] = np.maximum(excess[which], found[which])
         if self.sustained is not None:

@@ -242,6 +242,7 @@ class _Counts:
     dropped: Counter[Dropped]
     suppressed: int
     dismissed: int
+    accepted: int
     verdicts: Counter[Effect]
 
     @staticmethod
@@ -251,6 +252,7 @@ class _Counts:
             pipeline.dropped.copy(),
             pipeline.episodes.maintenance.suppressed,
             pipeline.episodes.dismissals.suppressed,
+            pipeline.episodes.acceptances.again,
             pipeline.episodes.dismissals.effects.copy(),
         )
 
@@ -265,6 +267,7 @@ class _Counts:
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
             pipeline.episodes.dismissals.suppressed - self.dismissed,
+            pipeline.episodes.acceptances.again - self.accepted,
             pipeline.episodes.dismissals.effects - self.verdicts,
             decoder.unknown_sensors,
             stream.spec.sensors,

@@ -23,30 +23,31 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from daemon.alarm import State
-from daemon.control import Feedback
+from daemon.control import Feedback, Verdict
 from daemon.detector import REACH
 from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
     AlertKind,
     InputPartition,
-    Mask,
     PartScore,
     Phase,
     Severity,
     StreamSpec,
 )
 from daemon.maintenance import MaintenanceWindow
+from daemon.stream.acceptance import Acceptances, Accepted
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import extended
 from daemon.stream.deviation import Deviation, SustainedRow
-from daemon.stream.dismissal import Dismissals, Taken
+from daemon.stream.dismissal import Dismissals, Effect, Taken
 from daemon.stream.episode_state import AlarmState
 from daemon.stream.incident import (
     ANOMALY,
@@ -88,6 +89,7 @@ class Episodes(OpenEpisodes):
         self.maintenance = Maintenance(spec, maintenance)
         self._regime_rows = regime_rows(spec.window, spec.period_ns)
         self.dismissals = Dismissals(spec, policy)
+        self.acceptances = Acceptances(spec)
         self._writer = AlertWriter(spec, partition, self.assets, self.dismissals.said_of)
         self._incidents = Incidents(spec, partition, self._writer, self.dismissals)
         self._severity = SeverityRule(spec, policy)
@@ -152,6 +154,8 @@ class Episodes(OpenEpisodes):
             known.above_since = -1
         before = known.alarm.state
         bar, jump = self.dismissals.bar(asset, known, evidence, threshold, model)
+        if evidence.opens(threshold) and self.acceptances.holds_back(asset, known, evidence):
+            bar, jump = math.inf, 0.0
         state = known.alarm.step(evidence.score, bar, closing, self.policy, jump)
         said = Cause(asset, evidence, model, calibration)
         events: list[AlertEvent] = []
@@ -190,7 +194,7 @@ class Episodes(OpenEpisodes):
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
         known = self.assets.get(asset)
-        if known is None or asset in self.dismissals.accepting:
+        if known is None or asset in self.dismissals.accepting or self.acceptances.takes(asset):
             return known is not None
         return known.deviation is not None or any(one.regime for one in known.incidents)
 
@@ -201,7 +205,7 @@ class Episodes(OpenEpisodes):
         evidence: Callable[[], ScoredEvidence],
         model: str,
         calibration: str,
-    ) -> tuple[bool, list[AlertEvent], Mask | None]:
+    ) -> tuple[bool, list[AlertEvent], Accepted | None]:
         """Process the sustained evidence of a scored row, after its score, and move the asset's deviations on.
 
         Args:
@@ -212,8 +216,8 @@ class Episodes(OpenEpisodes):
             calibration: of its limits.
 
         Returns:
-            Whether a deviation is open after this row; the messages it caused; and (C,) the sensors of which the
-            present level is normal from now on, None: of none.
+            Whether a deviation is open after this row; the messages it caused; and of what the present level is
+            normal from now on, None: of nothing.
         """
         if self.maintenance.covers(asset, row.row):
             if asset in self.assets:
@@ -232,7 +236,9 @@ class Episodes(OpenEpisodes):
         deviation = deviation.grown(
             row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
         )
-        lowered = self.dismissals.lowered(asset, known, row, deviation)
+        lowered, accepted = self.acceptances.lowered(asset, known, row, deviation)
+        again = accepted
+        lowered = self.dismissals.lowered(asset, known, lowered, deviation)
         opening = [
             c
             for c in deviation.opening(lowered, self.spec.window)
@@ -245,7 +251,6 @@ class Episodes(OpenEpisodes):
         self.dismissals.follow_sustained(asset, known, row, deviation)
         known.last(self.spec, row.row, row.opening)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
-        accepted: Mask | None = None
         still_off = deviation.still_off & (
             patience >= REACH * self.spec.window
         )  # else its level tells too late
@@ -283,22 +288,35 @@ class Episodes(OpenEpisodes):
                 found = _with_extent(evidence(), largest) if mine else evidence()
                 said = Cause(asset, found, model, calibration)
                 if incident.accepted:
-                    normal = known.accepted_with(self.spec, incident)
-                    incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
-                    accepted, over = normal if accepted is None else accepted | normal, list(incident.parts)
+                    accepted = self._accept(asset, known, incident, row).joined(accepted)
+                    over = list(incident.parts)
                 ended = self._incidents.end(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):
                     phase = told.get(incident.fingerprint, Phase.UPDATED)
                     ended = [self._writer.message(incident, phase, said)]
                 events += ended
                 if accepted is not None and incident.accepted:
-                    known.begin_anew(accepted)
+                    known.begin_anew(accepted.sensors)
+        if again is not None:
+            deviating = [
+                name for name in self.spec.sensors if known.with_part(Part(AlertKind.DEVIATION, name))
+            ]
+            known.begin_anew(again.sensors & ~np.isin(self.spec.sensors, deviating))
         if not row.beyond.any() and not any(
             AlertKind.DEVIATION in one.kinds and not one.slow for one in known.incidents
         ):
             known.deviation = None
         self._drop_if_inactive(asset, known)
         return known.has(AlertKind.DEVIATION), events, accepted
+
+    def _accept(self, asset: str, known: AssetEpisodes, incident: Incident, row: SustainedRow) -> Accepted:
+        """What becomes normal with an alert; its levels are remembered for the baselines to come."""
+        sizes = self.acceptances.levels(known, incident, self.dismissals.sustained_of(asset, incident))
+        deviation = known.deviation or Deviation.none(len(row.closing))
+        self.acceptances.remember(asset, incident.fingerprint, sizes, row, deviation)
+        incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
+        sensors = known.accepted_with(self.spec, incident)
+        return Accepted(sensors | np.isin(self.spec.sensors, [name for name, _ in sizes]))
 
     def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
         """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""
@@ -397,13 +415,23 @@ class Episodes(OpenEpisodes):
         if known.incidents:
             self.assets[asset] = AssetEpisodes(incidents=known.incidents)
         self.dismissals.forget(asset)
+        self.acceptances.forget(asset)
         return events
+
+    def asset_of(self, fingerprint: str) -> str | None:
+        """Whose episode it is that people speak of; None: nobody's that is remembered."""
+        return self.dismissals.asset_of(fingerprint) or self.acceptances.asset_of(fingerprint)
 
     def take(self, asset: str, feedback: Feedback, row: int, model: str) -> tuple[Taken, list[AlertEvent]]:
         """Take in a verdict on an episode that is remembered of an asset; what it does, and the end of its alert."""
         known = self.of(asset)
         mine = [one for one in known.incidents if one.fingerprint == feedback.fingerprint]
         taken = self.dismissals.take(asset, feedback, mine[0] if mine else None)
+        if feedback.verdict is not Verdict.PLANNED and self.acceptances.take_back(
+            asset, feedback.fingerprint
+        ):
+            effect = Effect.RESTORED if taken.effect is Effect.NOTED else taken.effect
+            taken = replace(taken, effect=effect, rejudges=True)
         events: list[AlertEvent] = []
         for incident in mine if taken.closes else ():
             events += self._incidents.end_at(known, asset, incident, row, model)

@@ -85,13 +85,17 @@ class PeakEvidence:
     observed: Floats  # with ``expected``, where the residual was largest
     expected: Floats
     jump: Floats  # ``SCORED`` from the first score above the threshold on
+    rows: Floats  # with a value
+    apart: Floats  # sum of observed less expected over these
 
     @staticmethod
     def since(row: SensorEvidence) -> PeakEvidence:
         """The peaks of an episode whose first row this is."""
         nothing = np.full(len(row.error), np.nan)
         zero = np.zeros(len(row.error))
-        return PeakEvidence(nothing, nothing, nothing, nothing, row.before, nothing, nothing, zero).grown(row)
+        return PeakEvidence(
+            nothing, nothing, nothing, nothing, row.before, nothing, nothing, zero, zero, zero
+        ).grown(row)
 
     def grown(self, row: SensorEvidence) -> PeakEvidence:
         """The peaks with one more row; a sensor that is missing in it keeps its own."""
@@ -107,6 +111,8 @@ class PeakEvidence:
             np.where(beyond, row.observed, self.observed),
             np.where(beyond, row.expected, self.expected),
             np.where(np.minimum(self.jump, row.jump) < 0, SCORED, np.maximum(self.jump, row.jump)),
+            self.rows + np.isfinite(row.observed - row.expected),
+            self.apart + np.nan_to_num(row.observed - row.expected),
         )
 
     def only(self, sensors: Mask, before: PeakEvidence) -> PeakEvidence:
@@ -129,15 +135,29 @@ class PeakEvidence:
             observed=np.where(larger, self.observed, earlier.observed),
             expected=np.where(larger, self.expected, earlier.expected),
             jump=np.where(np.minimum(self.jump, earlier.jump) < 0, SCORED, np.fmax(self.jump, earlier.jump)),
+            rows=self.rows + earlier.rows,
+            apart=self.apart + earlier.apart,
         )
 
+    @property
+    def mean(self) -> Floats:
+        """(C,) how far each sensor was from what was expected, on average of all rows, to its side; 0 where unknown."""
+        return self.apart / np.maximum(self.rows, 1.0)
+
+    @property
+    def width(self) -> Floats:
+        """(C,) the width of each sensor's noise in its own unit; infinite where unknown."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            width = np.abs(self.observed - self.expected) / self.residual
+        return np.where(np.isfinite(width) & (width > 0), width, np.inf)
+
     def stacked(self) -> Floats:
-        """(8, C) as numbers."""
+        """(10, C) as numbers."""
         return np.stack(astuple(self))
 
     @staticmethod
     def unstacked(numbers: Floats) -> PeakEvidence:
-        """The inverse of ``stacked``, of (8 * C,) or (8, C)."""
+        """The inverse of ``stacked``, of (10 * C,) or (10, C)."""
         return PeakEvidence(*numbers.reshape(len(fields(PeakEvidence)), -1))
 
     def explained(self, by: Explanation, row: SensorEvidence) -> PeakEvidence:

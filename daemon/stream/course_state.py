@@ -39,6 +39,14 @@ class QuietState(msgspec.Struct, frozen=True, array_like=True):
     rows: int
 
 
+class AcceptedState(msgspec.Struct, frozen=True, array_like=True):
+    """Levels of an alert that was accepted (``acceptance.Acceptances``)."""
+
+    fingerprint: str
+    began: int
+    levels: list[tuple[str, int, float, int]]  # sensor, side, size, row at which they were seen; -1: not yet
+
+
 class MemoryState(msgspec.Struct, frozen=True, array_like=True):
     """What is remembered of an asset's episodes, and what people said of them (``dismissal.Dismissals``)."""
 

@@ -19,6 +19,7 @@ verdicts. All of it is part of the asset's record of state.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -378,6 +379,12 @@ class Dismissals:
         return row - quiet.last < REACH * self._spec.window
 
     # -------------------------------------------------------------- what becomes normal
+    def sustained_of(self, asset: str, incident: Incident) -> Mapping[Side, Sustained]:
+        """How far sensors have come by their sustained evidence while an alert was open."""
+        memory = self._assets.get(asset)
+        course = None if memory is None else memory.open.get(incident.fingerprint)
+        return {} if course is None else course.sustained
+
     def accepts(self, asset: str, incident: Incident) -> bool:
         """Whether an alert is to be accepted at its asset's next scored row."""
         memory = self._assets.get(asset)
@@ -404,13 +411,14 @@ class Dismissals:
         """Take in a verdict on an episode of an asset.
 
         Args:
-            asset: of ``asset_of``.
+            asset: of ``Episodes.asset_of``.
             feedback: the verdict.
             incident: the episode, if it is open.
         """
         memory = self._of(asset)
         course = memory.course(feedback.fingerprint)
-        assert course is not None
+        if course is None:  # forgotten, but for what was accepted of it
+            return Taken(Effect.NOTED if feedback.verdict is Verdict.PLANNED else Effect.RESTORED)
         before = None if course.feedback is None else course.feedback.verdict
         course.feedback = feedback
         pending = feedback.fingerprint in memory.accepting

@@ -26,7 +26,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     told_row: int
     bad_row: int
     peak: tuple[int, str, float, float] | None
-    peaks: bytes | None  # ``attribution.PeakEvidence``, (7, C)
+    peaks: bytes | None  # ``attribution.PeakEvidence``, (10, C)
     steady_row: int
     learned: bool
     per_day: float | None
@@ -42,7 +42,7 @@ class AlarmState(msgspec.Struct, frozen=True, array_like=True):
     recent: int
     resting: int
     above_since: int
-    peaks: bytes | None  # ``attribution.PeakEvidence``, (8, C)
+    peaks: bytes | None  # ``attribution.PeakEvidence``, (10, C)
     deviation: bytes | None  # ``deviation.Deviation``, (13, C)
     open: list[IncidentState]
     heights: list[tuple[str, int, int, int, list[float]]]  # ``heights.Heights``, by sensor

@@ -309,8 +309,7 @@ class Judge:
             count = len(chosen)
             if self._episodes.may_accept:
                 count = self._until_acceptance(evaluated.chunk.rows, evaluated.rows[chosen])
-            self._score_some(evaluated, chosen[:count], judgement)
-            chosen = chosen[count:]
+            chosen = chosen[self._score_some(evaluated, chosen[:count], judgement) :]
 
     def _until_acceptance(self, rows: RowBatch, which: Ints) -> int:
         """How many of the rows ``which`` come up to the first at which something may become normal."""
@@ -323,17 +322,26 @@ class Judge:
                 return count
         return len(which)
 
-    def _score_some(self, evaluated: _Evaluated, chosen: Ints, judgement: Judgement) -> None:
-        """Score some of them, which are in row order."""
+    def _score_some(self, evaluated: _Evaluated, chosen: Ints, judgement: Judgement) -> int:
+        """Score some of them, which are in row order, up to one at which something may be accepted again; their number."""
         detector, chunk = self.detector, evaluated.chunk
         assert detector is not None
         which, evidence = evaluated.rows[chosen], evaluated.evidence
         some = evidence if len(chosen) == len(evaluated.rows) else evidence.take(chosen)
         self._begin_baselines(chunk.rows, which)
+        slots = chunk.rows.slots[which]
+        due = self._episodes.acceptances.due
+        before = self._baseline[slots] if due else None
         try:
-            verdicts = detector.judge(some, self._baseline, chunk.rows.slots[which], static=self._emit_scores)
+            verdicts = detector.judge(some, self._baseline, slots, static=self._emit_scores)
         except Exception:  # noqa: BLE001 - see the module
-            return  # without a score they count as failed
+            return len(chosen)  # without a score they count as failed
+        if before is not None:
+            with_due = np.isin(slots, self._assets.slots_of(sorted(due)))
+            first = np.flatnonzero(with_due & self._thresholds.may_open(verdicts))
+            if len(first) and first[0] + 1 < len(chosen):
+                self._baseline[slots] = before
+                return self._score_some(evaluated, chosen[: first[0] + 1], judgement)
         scored = ScoredWindows(
             chunk, evaluated.windows[chosen], which, some, verdicts, self.spec.name, detector, self._ignored
         )
@@ -357,6 +365,7 @@ class Judge:
         )
         earlier = judgement.summands
         judgement.summands = summands if earlier is None else earlier.followed_by(summands)
+        return len(chosen)
 
     def _begin_baselines(self, rows: RowBatch, which: Ints) -> None:
         """Begin the baselines of assets that are scored for the first time under this model."""
@@ -369,6 +378,7 @@ class Judge:
                 self._begun.values[slot] = True
                 carried = detector.carried_baseline(asset, int(rows.rows[i]))
                 self._baseline[slot] = detector.fresh_baseline(asset) if carried is None else carried
+                self._episodes.acceptances.begin(asset, int(rows.rows[i]))
 
     # -------------------------------------------------------------- episodes
     def _is_firing(self, asset: str) -> bool:
@@ -423,7 +433,8 @@ class Judge:
                 judgement.outputs += events
                 if accepted is not None:
                     judgement.firing[i] = self._is_firing(asset)
-                    detector.accept(scored.evidence.take(np.array([j])), self._baseline, slots[[j]], accepted)
+                    row, which, latents = scored.evidence.take(np.array([j])), slots[[j]], accepted.latents
+                    detector.accept(row, self._baseline, which, accepted.sensors, latents=latents)
             if thresholds.corrected:
                 self._correct(scored.chunk.rows, i, engaged)
         if thresholds.corrected:

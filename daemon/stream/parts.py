@@ -164,6 +164,7 @@ class Parts:
         """
         silence = self.silence.with_stuck_sensors | self.silence.with_excused_sensors
         suppressed = self.episodes.maintenance.assets | self.episodes.dismissals.with_verdicts
+        suppressed |= self.episodes.acceptances.assets
         judged = self.ledger.with_open_episode | self.episodes.assets.keys() | suppressed | silence
         return judged & self.assets.slots.keys()
 
@@ -221,7 +222,7 @@ class Parts:
         the same commit.
         """
         dismissals = self.episodes.dismissals
-        asset = dismissals.asset_of(feedback.fingerprint)
+        asset = self.episodes.asset_of(feedback.fingerprint)
         slot = None if asset is None else self.assets.slots.get(asset)
         if asset is None or slot is None:
             dismissals.effects[Effect.UNKNOWN] += 1

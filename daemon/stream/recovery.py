@@ -128,6 +128,7 @@ class Recovery:
             parts.holding.snapshot(slot),
             *ingest.unread.snapshot(slot),
             parts.episodes.dismissals.snapshot(asset),
+            parts.episodes.acceptances.snapshot(asset),
             parts.episodes.maintenance.snapshot(asset),
             parts.trend.snapshot(slot),
         )
@@ -307,6 +308,7 @@ class Recovery:
             parts.episodes.restore(asset, known.alarm)
         if known.memory is not None:
             parts.episodes.dismissals.restore(asset, known.memory)
+        parts.episodes.acceptances.restore(asset, known.accepted)
         parts.episodes.maintenance.restore(asset, known.suppressed)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
         parts.derivation.restore(slot, known.counters)

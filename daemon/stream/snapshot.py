@@ -49,7 +49,7 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.mapping import PLAIN
-from daemon.stream.course_state import MemoryState
+from daemon.stream.course_state import AcceptedState, MemoryState
 from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.identity import digest
 
@@ -298,6 +298,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     unread_noted: list[tuple[int, int, str, int]]  # row, sensor as received, fault, cells; of rows that wait
     unread_counts: list[tuple[int, str, int]]  # sensor as received, fault, cells since its last number
     memory: MemoryState | None  # None: no episode is remembered
+    accepted: list[AcceptedState]  # what became normal (``acceptance.Acceptances``)
     suppressed: list[int]  # the run that maintenance suppressed (``maintenance.Maintenance``); empty: none
     days: bytes  # (1 + 2C + D (1 + C),) the day, its sums and counts, and the D days before (``trend.TrendMonitor``)
 

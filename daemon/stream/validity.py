@@ -28,9 +28,10 @@ from daemon.control import MaintenanceOrder
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.maintenance import read_told
+from daemon.stream.acceptance import MOST_ACCEPTED
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.course import MOST_POINTS
-from daemon.stream.course_state import MemoryState
+from daemon.stream.course_state import AcceptedState, MemoryState
 from daemon.stream.decode.births import ENDED, LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
@@ -142,6 +143,7 @@ def asset_fault(
         )
         or (None if known.alarm is None else _alarm_fault(known.alarm, known.grid.newest, spec))
         or (None if known.memory is None else _memory_fault(known.memory, spec))
+        or _accepted_fault(known.accepted, known.grid.newest, spec)
         or _clock_fault(known.clock, spec, partition.clock.count)
     )
 
@@ -346,6 +348,18 @@ def _memory_fault(memory: MemoryState, spec: StreamSpec) -> str | None:
         return "deviations are held back of sensors that there are not"
     if not {course.fingerprint for course in memory.open}.issuperset(memory.accepting):
         return "somebody accepts an episode that is not open"
+    return None
+
+
+def _accepted_fault(accepted: Sequence[AcceptedState], newest: int, spec: StreamSpec) -> str | None:
+    if len(accepted) > MOST_ACCEPTED or not all(one.fingerprint for one in accepted):
+        return f"{len(accepted)} accepted alerts, or one without its fingerprint"
+    for one in accepted:
+        for name, side, size, seen in one.levels:
+            if name not in spec.sensors or side not in (-1, 1) or not 0.0 < size < LARGEST:
+                return f"an accepted level of {size:g} of sensor {name[:50]!r}"
+            if not (-1 <= seen <= newest and 0 <= one.began <= newest):
+                return f"a level accepted at row {seen}, since {one.began}, of {newest}"
     return None
 
 

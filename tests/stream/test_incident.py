@@ -293,8 +293,11 @@ class Long:
                     self.events += self.episodes.scored("p", evidence, 3.0, 2.7, "m", "full")[1]
                 _, events, accepted = self.episodes.sustained("p", row, lambda one=evidence: one, "m", "full")  # type: ignore[misc]
                 self.events += events
-                if accepted is not None:
-                    self.accepted.append((self.row, [SENSORS[c] for c in np.flatnonzero(accepted)]))
+                names = [] if accepted is None else [SENSORS[c] for c in np.flatnonzero(accepted.sensors)]
+                if names and all(
+                    names != each for _, each in self.accepted
+                ):  # no evidence follows from it here
+                    self.accepted.append((self.row, names))
             state = self.episodes.snapshot("p") if self.restarts else None
             if state is not None:
                 self.episodes.assets["p"] = AssetEpisodes.restored(state)

@@ -1,0 +1,363 @@
+"""What was accepted as normal stays so under other models, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.control import Feedback, Verdict
+from daemon.detector import Detector, Evidence, Scaling, Verdicts
+from daemon.domain import AlarmPolicy, AlertKind, Floats, Ints, Mask, Output, Phase, Reading
+from daemon.stream.acceptance import MOST_ACCEPTED
+from daemon.stream.dismissal import REMEMBERED, Effect
+from daemon.stream.incident import TOGETHER
+from tests.fakes import CentreDetector
+from tests.stream.pipelines import (
+    SPEC,
+    feed,
+    make,
+    numbered,
+    of_kind,
+    plain,
+    polls,
+    snapshots_at_once,
+    wide,
+)
+from tests.stream.test_dismissal import VerdictLog
+
+EPISODES = set(AlertKind) - {AlertKind.DRIFT}
+REACHES = TOGETHER * SPEC.window
+
+
+@dataclass(frozen=True)
+class Levels(CentreDetector):
+    """A centre with a baseline for each sensor: the error that was accepted of it is taken off."""
+
+    pace: float = 0.3
+    scale: float = 1.0
+    """Of its scaler: how it is stored, and not how it is judged."""
+    learned: float = 0.0
+    """How much more it expects of the first sensor."""
+
+    @property
+    def _centres(self) -> Floats:
+        return self.centre + self.learned * (np.arange(len(self.sensors)) == 0)
+
+    @property
+    def scaling(self) -> Any:
+        return Scaling(self._centres, np.full(len(self.sensors), self.scale))
+
+    def infer(self, windows: Any) -> Evidence:
+        found = super().infer(windows)
+        return replace(
+            found,
+            channel_error=found.channel_error * self.scale,
+            residual=found.residual * self.scale,
+            expected=np.broadcast_to(self._centres, found.expected.shape).copy(),
+        )
+
+    def fresh_baseline(self, asset: str) -> Floats:
+        return np.zeros(3 * len(self.sensors))
+
+    def accept(
+        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
+    ) -> None:
+        normal, mean, level = np.split(baseline[int(slots[0])], 3)  # views
+        normal[sensors] = np.fmax(normal, evidence.channel_error[0, 0])[sensors]
+        level[sensors] = np.nan_to_num(evidence.residual[0])[sensors]
+        mean[sensors] = 0.0
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        C = len(self.sensors)
+        error = evidence.channel_error[0] - baseline[slots, :C]
+        less = replace(evidence, channel_error=error[None])
+        plain_baseline = np.zeros((len(baseline), 1 + 2 * C))
+        plain_baseline[:, 1:] = baseline[:, C:]
+        verdicts = super().judge(less, plain_baseline, slots, static=static)
+        baseline[:, C:] = plain_baseline[:, 1:]
+        return verdicts
+
+
+FIRST = Levels(SPEC.sensors)
+QUIET = replace(FIRST, threshold=100.0)  # deviations alone
+OTHERS = [
+    replace(FIRST, version="centre-2", centre=0.2, scale=3.0),
+    replace(FIRST, version="centre-3", centre=-0.2, scale=0.5, pace=0.4),
+    replace(FIRST, version="centre-4", threshold=2.5),
+]
+LEARNED = replace(FIRST, version="learned", learned=4.0)
+
+
+def rows(*spans: tuple[int, float, float]) -> list[Reading]:
+    """Rows of ``p1``: so many with both sensors off by this much."""
+    made: list[Reading] = []
+    for count, a, b in spans:
+        for second in range(len(made), len(made) + count):
+            made.append(wide(second, 0.1 * (second % 2) + a, 0.1 * (second % 3) + b))
+    return numbered(made)
+
+
+def opened(outputs: Sequence[Output]) -> list[int]:
+    return [e.row_ns // 10**9 for e in of_kind(outputs, *EPISODES) if e.phase is Phase.OPENED]
+
+
+class Told:
+    """A pipeline whose first alert is called planned at a row, and whose models are exchanged."""
+
+    def __init__(self, readings: Sequence[Reading], first: Detector = FIRST, **more: Any) -> None:
+        self.pipeline = make(detector=first, scores=False, **more)
+        self.readings = list(readings)
+        self.outputs: list[Output] = []
+        self.done = 0
+
+    def until(self, row: int) -> list[Output]:
+        found = feed(self.pipeline, self.readings[self.done : row])
+        self.done = row
+        self.outputs += found
+        return found
+
+    def use(self, detector: Detector) -> None:
+        self.pipeline.use(detector)
+
+    def say(self, verdict: Verdict, number: int = -1) -> Effect:
+        alerts = [e for e in of_kind(self.outputs, *EPISODES) if e.phase is Phase.OPENED]
+        result = self.pipeline.parts.take_feedback(Feedback(alerts[number].fingerprint, verdict))
+        self.outputs += result.outputs
+        return result.effect
+
+    @property
+    def again(self) -> int:
+        return self.pipeline.episodes.acceptances.again
+
+
+def planned(readings: Sequence[Reading], first: Detector = FIRST, at: int = 40) -> Told:
+    """With one alert by the row ``at``, which is called planned there."""
+    told = Told(readings, first)
+    assert len(opened(told.until(at))) == 1
+    assert told.say(Verdict.PLANNED) is Effect.ACCEPTING
+    return told
+
+
+@pytest.mark.parametrize("first", [FIRST, QUIET])
+def test_what_was_planned_stays_normal_under_other_models_and_the_one_before(first: Levels) -> None:
+    told = planned(rows((20, 0.0, 0.0), (280, 4.0, 0.0)), first)
+    told.until(80)
+    for i, model in enumerate([*OTHERS, first, LEARNED, OTHERS[0]]):
+        told.use(replace(model, threshold=max(model.threshold, first.threshold)))
+        assert not opened(told.until(120 + 40 * i))
+    assert not told.pipeline.episodes.assets
+    assert told.again == 5
+
+
+def test_it_is_due_until_the_machine_is_seen_so_again() -> None:
+    told = planned(rows((20, 0.0, 0.0), (40, 4.0, 0.0), (150, 0.0, 0.0), (60, 4.0, 0.0)))
+    told.until(70)
+    told.use(OTHERS[0])
+    assert not opened(told.until(270))
+
+
+def test_what_was_planned_while_the_machine_stood_still_is_due() -> None:
+    told = Told(
+        rows((20, 0.0, 0.0), (20, 4.0, 0.0), (20, 0.0, 0.0), (40, 4.0, 0.0)),
+        policy=AlarmPolicy(refractory=15),
+    )
+    told.until(50)
+    assert told.say(Verdict.PLANNED) is Effect.ACCEPTING
+    assert not opened(told.until(100))
+
+
+@pytest.mark.parametrize("fault", [(4.0, 4.0), (4.0, -4.0), (-4.0, 0.0), (9.0, 0.0), (0.0, 5.0)])
+@pytest.mark.parametrize("begin", [70, 80, 100])
+@pytest.mark.parametrize("first", [FIRST, QUIET])
+def test_a_different_fault_opens_before_at_and_after_the_change_of_model(
+    fault: tuple[float, float], begin: int, first: Levels
+) -> None:
+    told = planned(rows((20, 0.0, 0.0), (begin - 20, 4.0, 0.0), (30, *fault), (90, 4.0, 0.0)), first)
+    told.until(80)
+    told.use(replace(OTHERS[0], threshold=first.threshold))
+    told.until(begin + 30)
+    assert len(opened(told.outputs)) == 2
+    ends = [e for e in of_kind(told.until(begin + 120), *EPISODES) if e.phase is Phase.CLOSED]
+    assert ends
+    assert not told.pipeline.episodes.assets  # what was planned does not hold its alert open
+
+
+def test_the_like_that_comes_once_more_on_top_of_it_is_another_fault() -> None:
+    told = planned(rows((20, 0.0, 0.0), (80 + REACHES, 3.0, 0.0), (30, 6.0, 0.0)), QUIET, at=60)
+    told.use(replace(OTHERS[0], threshold=100.0))
+    assert not opened(told.until(100 + REACHES))
+    assert len(opened(told.until(130 + REACHES))) == 1
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CONFIRMED, Verdict.FALSE_ALARM])
+def test_a_verdict_that_takes_it_back_does_so_under_another_model(verdict: Verdict) -> None:
+    told = planned(rows((20, 0.0, 0.0), (160, 4.0, 0.0)))
+    told.until(60)
+    told.use(OTHERS[0])
+    assert not opened(told.until(100))
+    told.say(verdict)
+    found = opened(told.until(140))
+    assert len(found) == (verdict is Verdict.CONFIRMED)  # the like of a false alarm is held back
+    assert not told.pipeline.episodes.acceptances.assets
+    told.use(FIRST)
+    assert told.pipeline.episodes.acceptances.snapshot("p1") == []
+
+
+def test_a_verdict_reaches_what_was_accepted_of_an_alert_that_is_forgotten() -> None:
+    events = [(20, 0.0, 0.0), (60, 4.0, 0.0)] + [(10, 4.0, -4.0), (10, 4.0, 0.0)] * (REMEMBERED + 2)
+    told = planned(rows(*events), at=50)
+    told.until(len(told.readings))
+    assert told.pipeline.episodes.dismissals.asset_of(told.outputs[0].fingerprint) is None  # type: ignore[union-attr]
+    assert told.say(Verdict.PLANNED, 0) is Effect.NOTED
+    assert told.say(Verdict.CONFIRMED, 0) is Effect.RESTORED
+    assert told.say(Verdict.CONFIRMED, 0) is Effect.UNKNOWN
+
+
+def test_what_the_settings_accept_outlives_a_change_of_model_too() -> None:
+    spec = replace(SPEC, period_ns=3600 * 10**9)
+    made = [wide(3600 * i, (4.0 if i >= 20 else 0.0) + 0.1 * (i % 2), 0.1 * (i % 3)) for i in range(200)]
+    pipeline = make(
+        replace(
+            spec,
+            silent_after_ns=spec.period_ns * 9,
+            allowed_lateness_ns=2 * spec.period_ns,
+            max_gap_ns=20 * spec.period_ns,
+        ),
+        FIRST,
+        AlarmPolicy(accept_rows=40),
+        scores=False,
+    )
+    outputs = feed(pipeline, numbered(made)[:120])
+    phases = [e.phase for e in of_kind(outputs, *EPISODES)]
+    assert (phases[0], phases[-1]) == (Phase.OPENED, Phase.CLOSED)
+    pipeline.use(OTHERS[0])
+    assert not of_kind(feed(pipeline, numbered(made)[120:]), *EPISODES)
+
+
+def test_it_takes_in_what_other_sensors_showed_and_no_more() -> None:
+    slow = replace(QUIET, pace=0.1)
+    cause = (60, 4.0, 2.0)
+    told = planned(rows((20, 0.0, 0.0), cause, (60, 4.0, 2.0)), slow, at=34)
+    assert list(of_kind(told.outputs, *EPISODES)[0].sensors) == ["a"]
+    assert not opened(told.until(140))
+    for other in (-2.0, 4.5):
+        told = planned(rows((20, 0.0, 0.0), cause, (60, 4.0, other)), slow, at=34)
+        told.until(80)
+        assert len(opened(told.until(140))) == 1
+
+
+def test_the_oldest_are_forgotten_and_evicted_assets_forget() -> None:
+    spans = [(30, 4.0 * (-1.9) ** i, 0.0) for i in range(MOST_ACCEPTED + 2)]
+    told = Told(rows((20, 0.0, 0.0), *spans), max_assets=1)
+    for i in range(MOST_ACCEPTED + 2):
+        told.until(40 + 30 * i)
+        told.say(Verdict.PLANNED)
+    told.until(len(told.readings))
+    assert len(told.pipeline.episodes.acceptances.snapshot("p1")) == MOST_ACCEPTED
+    feed(told.pipeline, [wide(len(told.readings), 0.0, 0.0, asset="p2", offset=len(told.readings))])
+    assert not told.pipeline.episodes.acceptances.assets
+
+
+# ------------------------------------------------------------------ any sequence of models, polls and restarts
+MODELS = [FIRST, *OTHERS, LEARNED]
+CHANGES = st.lists(st.tuples(st.integers(45, 195), st.integers(0, len(MODELS) - 1)), max_size=4)
+STOPS = st.lists(st.tuples(st.integers(45, 180), st.integers(1, 25)), max_size=3)
+
+
+def history(stops: Sequence[tuple[int, int]], fault: tuple[int, float, float] | None = None) -> list[Reading]:
+    """A change for good at row 20, with stops, and perhaps a fault from a row on."""
+    made = []
+    for row in range(200):
+        off = 0.0 if row < 20 or any(first <= row < first + n for first, n in stops) else 4.0
+        more = fault[1:] if fault is not None and fault[0] <= row else (0.0, 0.0)
+        made.append(wide(row, off + 0.1 * (row % 2) + more[0], 0.1 * (row % 3) + more[1]))
+    return numbered(made)
+
+
+def events_of(
+    readings: Sequence[Reading], changes: Sequence[tuple[int, int]], size: int, pace: float = 0.3
+) -> list[Any]:
+    """The history in polls, with the verdict at row 40 and models that take over at rows."""
+    told = Told(readings, replace(FIRST, pace=pace))
+    told.until(40)
+    (alert,) = [e for e in of_kind(told.outputs, *EPISODES) if e.phase is Phase.OPENED]
+    at: dict[int, list[Any]] = {40: [Feedback(alert.fingerprint, Verdict.PLANNED)], len(readings): []}
+    for row, model in sorted(changes):
+        at.setdefault(row, []).append(replace(MODELS[model], pace=pace))
+    found: list[Any] = []
+    begin = 0
+    for end in sorted(at):
+        part = list(readings[begin:end])
+        found += polls(part, [(size, 0)] * (len(part) // size))[: -(-len(part) // size)]
+        found += at[end]
+        begin = end
+    return found
+
+
+def published(events: Sequence[Any], pace: float = 0.3) -> VerdictLog:
+    log = VerdictLog(lambda **more: make(**more), events, replace(FIRST, pace=pace))
+    log.run(len(events))
+    return log
+
+
+@settings(max_examples=60, deadline=None)
+@given(CHANGES, STOPS)
+def test_under_any_sequence_of_models_it_opens_nothing(
+    changes: list[tuple[int, int]], stops: list[tuple[int, int]]
+) -> None:
+    if (
+        stops
+    ):  # a model that has learned it alarms at stops, as sustained evidence of any that has accepted it does
+        changes = [(row, min(model, len(OTHERS))) for row, model in changes]
+    pace = 0.0 if stops else 0.3
+    log = published(events_of(history(stops), changes, 1_000, pace), pace)
+    assert len(opened(log.published)) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(CHANGES, st.integers(60, 180), st.sampled_from([(0.0, 5.0), (0.0, -5.0), (-9.0, 0.0), (9.0, 0.0)]))
+def test_under_any_sequence_of_models_a_different_fault_opens(
+    changes: list[tuple[int, int]], begin: int, fault: tuple[float, float]
+) -> None:
+    changes = [(row, min(model, len(OTHERS))) for row, model in changes]
+    log = published(events_of(history([], (begin, *fault)), changes, 1_000))
+    later = opened(log.published)[1:]
+    assert later
+    assert begin <= later[0] <= begin + 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    CHANGES,
+    STOPS,
+    st.sampled_from([None, (120, 0.0, 5.0)]),
+    st.sampled_from([3, 17]),
+    st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=12),
+    st.sampled_from([1, 1_000]),
+)
+def test_polls_and_crashes_never_show(
+    changes: list[tuple[int, int]],
+    stops: list[tuple[int, int]],
+    fault: tuple[int, float, float] | None,
+    size: int,
+    fate: list[tuple[int, bool]],
+    at_once: int,
+) -> None:
+    readings = history(stops, fault)
+    whole = published(events_of(readings, changes, 1_000))
+    events = events_of(readings, changes, size)
+    with pytest.MonkeyPatch.context() as patch:
+        snapshots_at_once(patch, at_once)
+        crashing = VerdictLog(lambda **more: make(**more), events, FIRST)
+        for further, commit in fate:
+            crashing.run(min(crashing.done + further, len(events)), commit=commit)
+        crashing.run(len(events))
+    assert plain(crashing.published) == plain(whole.published)
+    mine, its = (one.pipeline.episodes.acceptances.snapshot("p1") for one in (crashing, whole))
+    assert mine == its
