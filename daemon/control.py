@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -72,6 +72,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
 
 Control = Feedback | MaintenanceOrder | RetrainRequest
+_C = TypeVar("_C", Feedback, MaintenanceOrder, RetrainRequest)
 _BY_KEY: dict[str, type[Any]] = {
     "fingerprint": Feedback,
     "maintenance": MaintenanceOrder,
@@ -113,6 +114,17 @@ def read_control(message: bytes) -> Control:
     if fault is not None:
         raise ValueError(fault)
     return control
+
+
+def checked(control: _C) -> _C:
+    """The same message, as its readers will read it.
+
+    Raises:
+        ValueError: they will refuse it; says why in one line.
+    """
+    read = read_control(written(control))
+    assert isinstance(read, type(control))
+    return read
 
 
 def written(control: Control) -> bytes:

@@ -40,5 +40,9 @@ class OvertakenError(DaemonError):
     """What this process was about to publish is void: another process, or a person, has decided meanwhile."""
 
 
+class ConflictError(UsageError):
+    """What a wish is about is not there, or is over."""
+
+
 class NotEnoughData(UsageError):  # noqa: N818 - reads better where it is raised
     """Fewer rows than a model needs."""

@@ -72,6 +72,12 @@ ELSEWHERE = {
     'http_refused_total{reason="body"}': (
         "tests/adapters/admin/test_server.py::test_a_body_that_will_be_refused_is_not_read"
     ),
+    'http_refused_total{reason="forged"}': (
+        "tests/adapters/admin/test_control.py::test_only_the_page_itself_may_tell_it"
+    ),
+    'http_refused_total{reason="token"}': (
+        "tests/adapters/admin/test_control.py::test_without_the_token_nothing_is_told"
+    ),
     'http_refused_total{reason="crowded"}': (
         "tests/adapters/admin/test_server.py::test_it_is_the_oldest_idle_connection_that_makes_room"
     ),

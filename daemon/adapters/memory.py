@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from daemon.control import Control, Received, read_control, written
 from daemon.domain import (
     Assigned,
     InputPartition,
@@ -313,6 +314,49 @@ class MemorySource:
     def closing(self) -> bool:
         """See ``ports.Source``."""
         return self._closed
+
+
+class MemoryControls:
+    """The control messages in a topic of a ``MemoryLog``, as ``kafka.control_topic.ControlTopic`` has them of Kafka.
+
+    Args:
+        log: the log.
+        topic: the topic, which is written here alone.
+        now_ns: when a message is written.
+    """
+
+    def __init__(self, log: MemoryLog, topic: str, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self.received: list[Received] = []
+        self.end = 0
+        self.born_ns = -1
+        self.refused = 0  # what is written here has been checked
+        self.topic = topic
+        self._log = log
+        self._now_ns = now_ns
+        log.create(topic)
+
+    async def send(self, control: Control) -> None:
+        """Write a message."""
+        self._log.append(self.topic, written(control), timestamp_ns=self._now_ns())
+
+    async def refresh(self) -> Sequence[Received]:
+        """The messages that are new."""
+        (partition,) = self._log.partitions(self.topic)
+        records = self._log.read(partition, self.end)
+        if records and not self.received:
+            self.born_ns = records[0].timestamp_ns
+        fresh = [
+            Received(record.offset, record.timestamp_ns, read_control(record.value), self.born_ns)
+            for record in records
+        ]
+        if fresh:
+            self.end = fresh[-1].position + 1
+            self.received += fresh
+        return fresh
+
+    async def poll(self) -> Sequence[Received]:
+        """The messages that are new."""
+        return await self.refresh()
 
 
 class MemorySink:

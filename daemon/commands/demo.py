@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from daemon.adapters.files import check_place, replacing
-from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
+from daemon.adapters.memory import MemoryControls, MemoryLog, MemorySink, MemorySource
 from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
 from daemon.adapters.simulator import Fleet, FleetScore, Tick, score
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.commands.desk import ControlDesk
 from daemon.commands.root_cause import worst_explained
 from daemon.commands.wiring import encoder
 from daemon.config import AlertsSection, HttpSection, Settings, load
-from daemon.domain import AlertEvent, AlertKind, Output
+from daemon.domain import AlertEvent, AlertKind, Output, instant
 from daemon.model.detector import BundleDetector
 from daemon.model.root_cause import RootCause
 from daemon.runtime.admin_port import admin_port
@@ -252,7 +253,12 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
     status.source, status.connected = "demo fleet", True
     feed = FleetFeed(fleet, log, topic, options)
     watch = DemoWatch(feed, listener)
-    loop = Loop(source, sink, [stream], reporter, options=LoopOptions(hold=Hold.FIRST, watch=watch))
+    controls = MemoryControls(log, "anomalyd.feedback")
+    loop = Loop(
+        source, sink, [stream], reporter, options=LoopOptions(hold=Hold.FIRST, watch=watch, controls=controls)
+    )
+    status.people.now_ns = lambda: max(stream.event_time_ns, 0)  # a stop lasts by the fleet's clock
+    desk = ControlDesk(status, controls, lambda: instant(status.people.now_ns()))
 
     interrupted = False
 
@@ -268,7 +274,7 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
     if options.http is None:
         await play()
     else:
-        async with admin_port(options.http, reporter) as address:
+        async with admin_port(options.http, reporter, desk) as address:
             listener.opened(address)
             await play()
     passed = datetime.fromtimestamp(max(stream.event_time_ns, 0) / 1e9, UTC) - feed.live_since

@@ -17,7 +17,7 @@ from daemon.adapters.kafka import read_now
 from daemon.adapters.kafka.control_topic import ControlTopic, send
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import Feedback, Verdict, read_control, written
+from daemon.control import Feedback, Verdict, checked
 from daemon.documents import counted
 from daemon.domain import AlertKind, iso
 from daemon.errors import InputError, UsageError
@@ -53,7 +53,7 @@ async def give(settings: Settings, feedback: Feedback, *, force: bool = False) -
         DaemonError: a topic cannot be read or written.
     """
     try:
-        read_control(written(feedback))
+        checked(feedback)
     except ValueError as error:
         raise UsageError(str(error)) from error
     alerts = await _alerts(settings, missing_is_fine=force)
@@ -67,7 +67,7 @@ async def give(settings: Settings, feedback: Feedback, *, force: bool = False) -
         "asset": None if alert is None else alert.asset,
         "kind": None if alert is None else alert.kind,
         "summary": None if alert is None else alert.summary,
-        "effect": _effect(alert, feedback.verdict),
+        "effect": effect_of(alert, feedback.verdict),
     }
 
 
@@ -165,7 +165,7 @@ def _some(alerts: list[Alert]) -> str:
     return ", ".join(f"{one.fingerprint} ({one.kind} of {one.asset} at {one.opened})" for one in newest)
 
 
-def _effect(alert: Alert | None, verdict: Verdict) -> str:
+def effect_of(alert: Alert | None, verdict: Verdict) -> str:
     """What the verdict will do."""
     if verdict is Verdict.CONFIRMED:
         return "it is kept as a real incident; an earlier verdict on it has no effect any more"

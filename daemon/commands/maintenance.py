@@ -6,22 +6,27 @@ In: the settings, and what is to be planned. Out: the windows of the configurati
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from daemon.adapters.kafka.control_topic import ControlTopic, send
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import MaintenanceOrder, read_control, written
+from daemon.control import Control, MaintenanceOrder, checked
 from daemon.domain import EPOCH, iso, to_ns
-from daemon.errors import UsageError
+from daemon.errors import ConflictError, UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
 
 
-def named(order: MaintenanceOrder) -> MaintenanceOrder:
+def named(order: MaintenanceOrder, configured: Collection[str] = ()) -> MaintenanceOrder:
     """A planned stop with a name: its own, or one made of its assets and its start.
+
+    Args:
+        order: the stop.
+        configured: names of the stops of the configuration, which it may not have.
 
     Raises:
         UsageError: it cannot be used.
@@ -33,9 +38,12 @@ def named(order: MaintenanceOrder) -> MaintenanceOrder:
     order = msgspec.structs.replace(order, maintenance=name)
     try:
         MaintenanceWindow.ordered(order)
-        return cast("MaintenanceOrder", read_control(written(order)))
+        order = checked(order)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if name in configured:
+        raise ConflictError(f"{name!r} is of the configuration (alerts.maintenance): choose another name")
+    return order
 
 
 async def add(settings: Settings, order: MaintenanceOrder) -> None:
@@ -48,11 +56,7 @@ async def add(settings: Settings, order: MaintenanceOrder) -> None:
     names = [stream.name for stream in settings.streams]
     if order.stream and order.stream not in names:
         raise UsageError(f"no stream {order.stream!r}; there are {', '.join(names)}")
-    if order.maintenance in _configured(settings):
-        raise UsageError(
-            f"{order.maintenance!r} is of the configuration (alerts.maintenance): choose another name"
-        )
-    await send(kafka_settings(settings), settings.outputs.prefix, order)
+    await send(kafka_settings(settings), settings.outputs.prefix, named(order, _configured(settings)))
 
 
 async def end(settings: Settings, name: str, now: datetime, by: str = "") -> None:
@@ -62,14 +66,31 @@ async def end(settings: Settings, name: str, now: datetime, by: str = "") -> Non
         UsageError: there is none of this name, which names those there are; or it is over already.
         DaemonError: the topic cannot be read or written.
     """
-    orders = await _orders(settings)
-    if name not in orders:
-        if name in _configured(settings):
-            raise UsageError(f"{name!r} is of the configuration: take it out of alerts.maintenance")
-        known = ", ".join(name for name, order in orders.items() if not _is_over(order, now)) or "none"
-        raise UsageError(f"no maintenance {name!r} was told; there is {known}")
-    for order in shortened(orders[name], now, by):
+    for order in ending(await _orders(settings), _configured(settings), name, now, by):
         await send(kafka_settings(settings), settings.outputs.prefix, order)
+
+
+def ending(
+    orders: Mapping[str, MaintenanceOrder], configured: Collection[str], name: str, now: datetime, by: str
+) -> list[MaintenanceOrder]:
+    """The messages that end the planned stop of a name now, see ``shortened``.
+
+    Args:
+        orders: the stops that were told, by name.
+        configured: names of those of the configuration.
+        name: of the stop.
+        now: when it ends.
+        by: who says so.
+
+    Raises:
+        ConflictError: there is none of this name, which names those there are; or it is over already.
+    """
+    if name not in orders:
+        if name in configured:
+            raise ConflictError(f"{name!r} is of the configuration: take it out of alerts.maintenance")
+        known = ", ".join(name for name, order in orders.items() if not _is_over(order, now)) or "none"
+        raise ConflictError(f"no maintenance {name!r} was told; there is {known}")
+    return shortened(orders[name], now, by)
 
 
 def shortened(order: MaintenanceOrder, now: datetime, by: str = "") -> list[MaintenanceOrder]:
@@ -79,12 +100,12 @@ def shortened(order: MaintenanceOrder, now: datetime, by: str = "") -> list[Main
     short, becomes a stop of its own then, told first: between the two messages nothing is taken back.
 
     Raises:
-        UsageError: it is over already.
+        ConflictError: it is over already.
     """
     window, now_ns = MaintenanceWindow.ordered(order), ns_of(now)
     if window.is_over(now_ns):
         last_ns = max((end for _, end in window.between(window.start_ns, now_ns)), default=window.end_ns)
-        raise UsageError(f"{order.maintenance!r} is over since {_instant(last_ns):%Y-%m-%dT%H:%M:%SZ}")
+        raise ConflictError(f"{order.maintenance!r} is over since {_instant(last_ns):%Y-%m-%dT%H:%M:%SZ}")
     order = msgspec.structs.replace(order, by=by or order.by)
     spans = window.between(window.start_ns, now_ns)
     cut_ns = next((start for start, end in spans if end > now_ns), None)
@@ -127,7 +148,11 @@ async def _orders(settings: Settings) -> dict[str, MaintenanceOrder]:
         await topic.refresh()
     finally:
         await topic.stop()
-    controls = [received.control for received in topic.received]
+    return by_name(received.control for received in topic.received)
+
+
+def by_name(controls: Iterable[Control]) -> dict[str, MaintenanceOrder]:
+    """The stops among control messages; the last message of a name counts."""
     return {each.maintenance: each for each in controls if isinstance(each, MaintenanceOrder)}
 
 

@@ -10,7 +10,8 @@ from daemon.adapters.kafka.control_topic import send
 from daemon.commands.inputs import chosen_stream
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import RetrainRequest
+from daemon.control import RetrainRequest, checked
+from daemon.errors import UsageError
 
 
 async def request_training(settings: Settings, stream: str | None, reason: str, by: str) -> str:
@@ -22,8 +23,13 @@ async def request_training(settings: Settings, stream: str | None, reason: str, 
         reason, by: why, and who asks.
 
     Raises:
-        DaemonError: no such stream, or the topic cannot be written.
+        UsageError: no such stream, or the reason is too long.
+        DaemonError: the topic cannot be written.
     """
     name = chosen_stream(settings, stream).name
-    await send(kafka_settings(settings), settings.outputs.prefix, RetrainRequest(name, reason, by))
+    try:
+        request = checked(RetrainRequest(name, reason, by))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    await send(kafka_settings(settings), settings.outputs.prefix, request)
     return name

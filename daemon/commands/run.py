@@ -22,6 +22,7 @@ from daemon.adapters.kafka import KafkaSettings, KafkaSink, KafkaSource, KafkaSt
 from daemon.adapters.kafka.control_topic import ControlTopic
 from daemon.adapters.registry import Decisions, KafkaModels
 from daemon.adapters.telemetry import Metrics, Reporter, SourceCounts, Status
+from daemon.commands.desk import ControlDesk
 from daemon.commands.wiring import (
     create_topics,
     encoder,
@@ -125,7 +126,8 @@ async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile
     log.info(
         "starting", streams=names, bootstrap_servers=connection.bootstrap_servers, group=connection.group_id
     )
-    async with admin_port(settings.http, reporter) as address:
+    desk = ControlDesk(reporter.status, controls)
+    async with admin_port(settings.http, reporter, desk) as address:
         log.info("admin_port_open", address=address)
         hangup = nullcontext() if reloading is None else called_on_hangup(reloading.request)
         with ended_by_signals(end), hangup:

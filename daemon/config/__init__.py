@@ -4,6 +4,7 @@
 ``messages`` puts into one line what is wrong.
 """
 
+from daemon.config.http import HttpSection
 from daemon.config.loading import load
 from daemon.config.messages import unknown_environment
 from daemon.config.notation import is_topic_name, parse_duration
@@ -12,7 +13,6 @@ from daemon.config.sections import (
     MAX_OPEN_ROWS,
     MAX_SEED,
     AlertsSection,
-    HttpSection,
     Settings,
     StreamSection,
 )

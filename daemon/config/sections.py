@@ -16,22 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from daemon.calendar import check_fields
 from daemon.config.agreement import check_conditions, check_names, check_units, names_in_messages
+from daemon.config.http import HttpSection
 from daemon.config.notation import (
     LONGEST,
     Duration,
-    HostName,
     InstanceId,
     Name,
     PositiveDuration,
@@ -48,6 +44,7 @@ from daemon.config.notation import (
 )
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.config.schema_files import with_schema_files
+from daemon.config.section import Section
 from daemon.control import INSTANTS
 from daemon.detector import REACH
 from daemon.documents import shown
@@ -82,26 +79,6 @@ MAX_OPEN_ROWS = 1_000_000
 MAX_SEED = 2**63 - 1
 """The largest seed that every generator of random numbers accepts."""
 ENV_PREFIX = "ANOMALYD_"
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth(cls, value: Any, about: ValidationInfo) -> Any:
-        """Refuse true and false where no truth is asked for: pydantic takes them for 1 and 0.
-
-        A key with a notation of its own says itself what it reads.
-        """
-        known = cls.model_fields[about.field_name or ""]
-        if known.annotation is bool or any(isinstance(one, BeforeValidator) for one in known.metadata):
-            return value
-        if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
-            raise ValueError("true and false have no meaning here; YAML reads yes, no, on and off as them")
-        return value
 
 
 class KafkaSection(Section):
@@ -200,7 +177,7 @@ class SensorSection(Section):
     scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     missing: tuple[float, ...] = ()
-    states: dict[str, float] = {}
+    states: dict[str, float] = Field(default_factory=dict)
     reduce: Reduce = Reduce.FIRST
     hold: Duration | None = None
     counter: bool = False
@@ -294,7 +271,7 @@ class StreamSection(Section):
     max_gap: PositiveDuration | None = None
     silent_after: PositiveDuration | None = None
     condition: tuple[str, ...] = ()
-    assets: dict[str, dict[str, str]] = {}
+    assets: dict[str, dict[str, str]] = Field(default_factory=dict)
     timezone: str | None = None
     forget: tuple[Name, ...] = ()
 
@@ -550,14 +527,6 @@ class OutputsSection(Section):
 
     prefix: str = Field(default="anomalyd", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     scores: bool = False
-
-
-class HttpSection(Section):
-    """The admin port: health, metrics and the page."""
-
-    host: Name = "127.0.0.1"
-    port: int = Field(default=9464, ge=0, le=65535)
-    allowed_hosts: list[HostName] = []
 
 
 class LoggingSection(Section):

@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
+from daemon.adapters.memory import MemoryControls, MemoryLog, MemorySink, MemorySource
+from daemon.control import Feedback, Received, RetrainRequest, Verdict, read_control
 from daemon.domain import (
     Assigned,
     DeadLetter,
@@ -240,6 +241,24 @@ async def test_producer_waits_for_its_reader() -> None:
     assert seen == list(range(95))
     assert 15 <= most <= 21
     assert log.unread("t") == 0
+
+
+async def test_control_messages_lie_in_their_topic_and_come_once_in_their_order(log: MemoryLog) -> None:
+    now = 5
+    topic = MemoryControls(log, "told", lambda: now)
+    assert await topic.refresh() == []
+    assert (topic.end, topic.born_ns, topic.received) == (0, -1, [])
+    first, second = RetrainRequest("pumps", by="kim"), Feedback("f", Verdict.PLANNED)
+    await topic.send(first)
+    now = 7
+    await topic.send(second)
+    assert await topic.poll() == [Received(0, 5, first), Received(1, 7, second)]
+    assert await topic.poll() == []
+    assert (topic.end, topic.born_ns) == (2, 5)
+    await topic.send(first)
+    assert await topic.poll() == [Received(2, 7, first)]
+    assert [received.position for received in topic.received] == [0, 1, 2]
+    assert [read_control(each.record.value) for each in log.messages("told")] == [first, second, first]
 
 
 async def test_finished_topic_takes_no_more() -> None:

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 
 from daemon.adapters.simulator import Fleet
-from daemon.commands.demo import DemoListener, DemoOptions, demo, demo_settings
+from daemon.commands.demo import START, DemoListener, DemoOptions, demo, demo_settings
+from daemon.config import HttpSection
 from daemon.domain import AlertEvent
 
 pytestmark = pytest.mark.slow
 
 
+async def stop_planned_on_the_page(address: str) -> dict[str, Any]:
+    """Plan a stop of an asset that is not there, as the page does; what the page shows of it."""
+    headers = {"origin": address.rstrip("/")}
+    said = {"assets": ["nobody"], "lasts": "100d", "by": "kim"}
+    async with httpx.AsyncClient(base_url=address, trust_env=False, headers=headers) as client:
+        while (await client.get("/api/status")).json()["lifecycle"] != "live":
+            pass
+        told = await client.post("/api/control/maintenance", json=said)
+        assert told.status_code == 200, told.text
+        while not (stops := (await client.get("/api/status")).json()["stops"]):
+            pass
+    return dict(stops[0])
+
+
 async def test_the_demo_ends_and_finds_most_of_the_injected_faults() -> None:
     alerts: list[AlertEvent] = []
+    asked: list[asyncio.Task[dict[str, Any]]] = []
     options = DemoOptions(
         seed=1,
         duration=timedelta(seconds=1),
         fleet=Fleet(1, assets=12),
+        http=HttpSection(port=0, control=True),
         settings=demo_settings(None, ["retrain.every=null"]),
     )
-    result = await demo(options, DemoListener(alert=alerts.append))
+
+    def opened(address: str) -> None:
+        asked.append(asyncio.create_task(stop_planned_on_the_page(address)))
+
+    result = await demo(options, DemoListener(alert=alerts.append, opened=opened))
+    stop = await asked[0]
+    assert (stop["state"], stop["assets"], stop["by"]) == ("active", ["nobody"], "kim")
+    assert stop["start"] >= START.isoformat()[:10]  # by the fleet's clock
     assert result.score.injected >= 8
     assert result.score.found >= 0.8 * result.score.injected
     assert len(result.score.false) <= 2 * sum(result.allowed.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import math
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
     normal.write_bytes(b"\n".join(lines(-700, 0)) + b"\n")
     topic, prefix = unique("pumps"), unique("out")
     config = config_for(kafka_bootstrap, topic, prefix, SENSORS)
-    daemon = Daemon(tmp_path / "run", config, "--model", tmp_path / "bundle")
+    daemon = Daemon(tmp_path / "run", config, "--model", tmp_path / "bundle", "--set", "http.control=true")
     options = ("--config", daemon.config, "--set", "model.kind=ppca")
     done = command("train", normal, *options, "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
@@ -71,6 +72,15 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
         done = command("feedback", *arguments, "-c", daemon.config, "--json")
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout) if code == 0 else done.stderr
+
+    def on_the_page(**said: str) -> Any:
+        address = f"http://127.0.0.1:{daemon.port}"
+        headers = {"Origin": address, "Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"{address}/api/control/feedback", json.dumps(said).encode(), headers, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read())
 
     def opened() -> list[dict[str, Any]]:
         found = messages(kafka_bootstrap, f"{prefix}.alerts")
@@ -91,9 +101,14 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
         assert (told["fingerprint"], told["asset"], told["kind"]) == (name, "pump-1", "anomaly")
         assert told["effect"].endswith("its like on pump-1 must come half as high again to alert")
         assert feedback("0123", "confirmed", "--by", "kim", "--force")["asset"] is None
-        daemon.until(lambda state: daemon.log.read_text().count("control_received") == 2)
+        again = on_the_page(fingerprint=name, verdict="false_alarm", by="ada", note="the lid")
+        assert again["told"].endswith("its like on pump-1 must come half as high again to alert")
+        daemon.until(lambda state: daemon.log.read_text().count("control_received") == 3)
         send(kafka_bootstrap, topic, lines(300, 500, range(420, 440)))
         daemon.until(lambda state: sum(state["records"].values()) == 500)
+        status = json.loads(daemon.get("/api/status")[1])
+        (said,) = [one["told"] for one in status["recent"] if one["fingerprint"] == name]
+        assert (said["by"], said["did"]) == ("ada", "its like was held back 1 time since")
         assert daemon.stop() == 0
     with daemon:  # a successor knows it, too
         send(kafka_bootstrap, topic, lines(500, 700, range(640, 660)))
@@ -104,6 +119,7 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
     assert [
         (row["fingerprint"], row["verdict"], row["by"], row["note"], row["counts"]) for row in listed
     ] == [
-        (name, "false_alarm", getpass.getuser(), "lid", True),
+        (name, "false_alarm", getpass.getuser(), "lid", False),
         ("0123", "confirmed", "kim", None, True),
+        (name, "false_alarm", "ada", "the lid", True),
     ]

@@ -137,11 +137,29 @@ def test_an_impossible_stream_is_refused(stream: dict[str, Any], expected: list[
         ("http", {"allowed_hosts": ["a.b", "http://x"]}, "http.allowed_hosts.1: 'http://x' is no host name"),
         ("http", {"allowed_hosts": ["x:9464"]}, "'x:9464' is no host name: write it without scheme and port"),
         ("http", {"allowed_hosts": ["x" * 300]}, "is no host name"),
+        ("http", {"host": "0.0.0.0", "control": True}, "needs control_token_file"),
+        ("http", {"host": "127.evil.example", "control": True}, "needs control_token_file"),
+        ("http", {"host": "::", "control": True}, "http: control on ::, which other machines reach"),
+        ("http", {"control": "perhaps"}, "http.control"),
         ("drift", {"interval": "10s"}, "drift.interval 0:00:10 is shorter than one window of stream 's'"),
     ],
 )
 def test_an_impossible_section_is_refused(section: str, value: dict[str, Any], expected: str) -> None:
     assert expected in refused(document(**{section: value}))
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        {"control": True},
+        {"control": True, "host": "localhost"},
+        {"control": True, "host": "::1"},
+        {"control": True, "host": "127.9.9.9"},
+        {"control": True, "host": "0.0.0.0", "control_token_file": "/run/secrets/token"},
+    ],
+)
+def test_the_page_may_be_told_something_on_this_machine_or_with_a_token(http: dict[str, Any]) -> None:
+    assert load(None, (), document(http=http)).http.control
 
 
 @pytest.mark.parametrize(

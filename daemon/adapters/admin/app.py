@@ -2,7 +2,8 @@
 
 The application answers GET and HEAD from two values that the loop keeps up to date, ``Metrics`` and ``Status``.
 It counts refused requests in ``Metrics``, changes nothing else, and never calls the broker: a probe that did would
-restart the whole fleet in a broker outage. Each answer has headers that keep a browser from running foreign
+restart the whole fleet in a broker outage. What people may tell the daemon besides, where that is allowed, is in
+``control``. Each answer has headers that keep a browser from running foreign
 scripts in it, framing it, guessing its type, sharing or storing it; the content security policy is computed once,
 from the page's files. Requests pass, in this order, the limit of one costly answer per pass of the event loop,
 the safe headers, and the check of the host (``hosts``).
@@ -22,13 +23,15 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from daemon.adapters.admin.control import MOST_BODY, ControlRoutes
+from daemon.adapters.admin.desk import Control
 from daemon.adapters.admin.hosts import PROBES, Hosts, KnownHosts
 from daemon.adapters.admin.snapshot import event_json, snapshot
 from daemon.adapters.pages import Page, encoded
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.documents import short
 
-_PAGE: Final = Page.load("daemon.adapters.admin", ["episodes.js"], ["sparkline.js", "people.js"])
+_PAGE: Final = Page.load("daemon.adapters.admin", ["episodes.js"], ["sparkline.js", "people.js", "tell.js"])
 PAGE: Final = _PAGE.document({})
 """The page's document. It is constant: what is shown arrives through ``/api/status``."""
 _HEADERS: Final = [
@@ -41,14 +44,19 @@ _HEADERS: Final = [
 ]
 
 
-def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] = ()) -> Starlette:
+def create_app(
+    status: Status, metrics: Metrics, allowed_hosts: Collection[str] = (), control: Control | None = None
+) -> Starlette:
     """The admin application over a live ``status`` and ``metrics``.
 
     Args:
         status, metrics: what the answers are made of.
         allowed_hosts: names that a request's ``Host`` may carry besides ``localhost``, this machine's own
             name and any address; ``*.example.org`` permits every name below example.org.
+        control: that people may tell the daemon something on the page; None: they may not.
     """
+    allowed = None if control is None else {"token": control.token is not None}
+    controls = [] if control is None else ControlRoutes(control, metrics.http_refused).routes()
 
     async def livez(_request: Request) -> Response:
         body = {
@@ -72,7 +80,7 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
         return HTMLResponse(PAGE)
 
     async def api_status(_request: Request) -> Response:
-        return _json(snapshot(status))
+        return _json({**snapshot(status), "control": allowed})
 
     async def api_events(request: Request) -> Response:
         text = request.query_params.get("after", "0")
@@ -92,11 +100,18 @@ def create_app(status: Status, metrics: Metrics, allowed_hosts: Collection[str] 
                 "/api/status": api_status,
                 "/api/events": api_events,
             }.items()
-        ],
+        ]
+        + controls,
         middleware=[
             Middleware(_OneAtATime),
             Middleware(_SafeHeaders),
-            Middleware(KnownHosts, hosts=Hosts(allowed_hosts), refused=metrics.http_refused),
+            Middleware(
+                KnownHosts,
+                hosts=Hosts(allowed_hosts),
+                refused=metrics.http_refused,
+                takes_body=[route.path for route in controls],
+                most_body=MOST_BODY,
+            ),
         ],
     )
 

@@ -6,16 +6,17 @@ request carries the page's name in ``Host``, so a request is answered only if th
 address is always answered: an origin that is an address belongs to the machine at that address, and nobody can
 make it lead elsewhere. The kubelet and Prometheus use the address.
 
-``KnownHosts`` also rejects a request whose target is not a path and a request with a body, and counts each
-rejection by its reason.
+``KnownHosts`` also rejects a request whose target is not a path and a request with a body, but for a short one to the few
+paths that take it, and counts each rejection by its reason.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import structlog
@@ -69,11 +70,38 @@ def _is_address(text: str, kind: Callable[[str], object]) -> bool:
     return True
 
 
-class KnownHosts:
-    """Passes on only requests that name this daemon (the module says why) and carry no body."""
+def declared_body(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """The bytes of a request's body, by its headers; infinite where they do not say."""
+    length = 0.0
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and not value.isdigit()):
+            return math.inf
+        if name == b"content-length":
+            length = max(length, float(value))
+    return length
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, refused: Callable[[HttpRefusal], None]) -> None:
+
+class KnownHosts:
+    """Passes on only requests that name this daemon (the module says why) and carry no body.
+
+    Args:
+        app: to which they are passed on.
+        hosts: that are ours.
+        refused: called with the reason for each request that is not.
+        takes_body: paths to which a POST may carry a body ...
+        most_body: ... of a declared length of so many bytes, at most.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        refused: Callable[[HttpRefusal], None],
+        takes_body: Collection[str] = (),
+        most_body: int = 0,
+    ) -> None:
         self._app, self._hosts, self._refused = app, hosts, refused
+        self._takes_body, self._most_body = takes_body, most_body
         self._throttle = Throttle()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,9 +114,11 @@ class KnownHosts:
             self._refused(HttpRefusal.TARGET)
             return Response("the request's target must be a path\n", 400, media_type="text/plain")
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if any(n == b"transfer-encoding" or (n == b"content-length" and v != b"0") for n, v in headers):
+        takes_body = scope["method"] == "POST" and scope["path"] in self._takes_body
+        if declared_body(headers) > (self._most_body if takes_body else 0):
             self._refused(HttpRefusal.BODY)  # it is not read: the connection ends with the answer
-            text, close = "no request here takes a body\n", {"connection": "close"}
+            most = f"at most {self._most_body} bytes, of a declared length" if takes_body else "no"
+            text, close = f"this request takes {most} body\n", {"connection": "close"}
             return Response(text, 413, headers=close, media_type="text/plain")
         hosts = [value for name, value in headers if name == b"host"]
         if not hosts and scope["path"] in PROBES:

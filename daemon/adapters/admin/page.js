@@ -7,7 +7,7 @@ const drawn = new Map(); // id -> what the part shows now
 /** Rebuilds a part of the page, only when its data has changed. */
 function part(id, data, build) {
   const key = JSON.stringify(data);
-  if (drawn.get(id) === key) return;
+  if (pressed() || drawn.get(id) === key) return;
   drawn.set(id, key);
   const focused = $(id).contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   $(id).replaceChildren(...[build(data)].flat());
@@ -96,7 +96,7 @@ function episodeTable({ empty, heads, state }, [list, day]) {
   if (!list.length) return h("div", "empty", empty);
   const row = (e) => {
     const node = episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), e.score);
-    node.lastChild.append(...toldOf(e, day));
+    node.lastChild.append(...toldOf(e, day), ...verdictButtons(e));
     return node;
   };
   return table("", heads, list.map(row));
@@ -117,12 +117,14 @@ function newCard(asset) {
     canvas: h("canvas"),
     state: h("span"),
     ratio: titled(h("span", "num"), "of the threshold"),
+    stop: stopButton("Maintenance …", asset, "stop/" + asset),
   };
   card.canvas.setAttribute("role", "img");
   card.node.append(
     h("div", "top", h("span", "name", ...breakable(asset)), card.score),
     card.canvas,
     h("div", "foot", card.state, card.ratio),
+    card.stop,
   );
   return card;
 }
@@ -141,6 +143,7 @@ function fillCard(card, track, threshold) {
   const mood = moodOf(track);
   card.node.className = "card asset " + mood;
   card.score.textContent = value(track.score);
+  card.stop.hidden = !control;
   card.state.textContent = track.kinds.map(kindName).join(", ") || MOODS[mood] || "normal";
   card.ratio.textContent = percent(track.ratio);
   card.canvas.setAttribute("aria-label", "recent scores, the newest " + value(track.score));
@@ -377,6 +380,7 @@ function modelPanel([streams, day]) {
   const rows = streams.flatMap((stream) => [
     ...(stream.model ? [modelInUse(streams, stream, day)] : []),
     ...(stream.training ? [trainingNow(streams, stream)] : []),
+    ...(stream.model && control ? [h("div", "row", retrainButton(streams, stream))] : []),
     ...stream.models.slice(0, 12).map((change) => modelChange(change, day)),
   ]);
   return rows.length ? rows : h("div", "empty", "No model yet.");
@@ -409,6 +413,9 @@ function notice(text, stale) {
 
 function show(s, rate) {
   current = [s, rate];
+  if (Boolean(control) !== Boolean(s.control)) drawn.clear();
+  control = s.control;
+  $("readonly").hidden = Boolean(control);
   const day = s.now.slice(0, 10);
   const newest = s.streams.map((stream) => stream.newest || "").sort().pop() || "";
   const eventDay = newest.slice(0, 10);

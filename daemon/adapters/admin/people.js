@@ -33,7 +33,7 @@ function stopAssets(stop) {
   return (names || "all assets") + (stop.more_assets ? " and " + count(stop.more_assets) + " more" : "");
 }
 
-function stopRow(stop, day, button) {
+function stopRow(stop, day) {
   const active = stop.state === "active";
   const span = active ? "until " + stamp(stop.end, day) : stamp(stop.start, day) + " to " + stamp(stop.end, stop.start.slice(0, 10));
   const about = [stop.rrule && "recurs", stop.by && "by " + stop.by, stop.source === "config" && "by the configuration", stop.reason];
@@ -44,12 +44,15 @@ function stopRow(stop, day, button) {
     h("p", "", ...breakable(stopAssets(stop)), stop.stream ? " of " + stop.stream : null),
     h("p", "num", span),
     about.some(Boolean) ? h("p", "", ...breakable(about.filter(Boolean).join(" · "))) : null,
-    button,
+    endButton(stop),
   );
 }
 
 function stopsPanel([stops, day]) {
-  return stops.length ? stops.map((stop) => stopRow(stop, day)) : h("div", "empty", "None is planned.");
+  const rows = stops.map((stop) => stopRow(stop, day));
+  if (!rows.length) rows.push(h("div", "empty", "None is planned."));
+  if (control) rows.push(h("div", "row", stopButton("Plan a stop …", "", "plan")));
+  return rows;
 }
 
 /** "recall .61, at least .70 is needed": the rule that refused a candidate. */

@@ -26,6 +26,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from daemon.adapters.admin.hosts import declared_body
 from daemon.adapters.telemetry import HttpRefusal, Throttle
 from daemon.errors import ConfigError, DaemonError
 
@@ -102,9 +103,10 @@ class Connection(H11Protocol):
     deadline here.
     """
 
-    def __init__(self, *arguments: Any, connections: Connections, **more: Any) -> None:
+    def __init__(self, *arguments: Any, connections: Connections, most_body: int, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._connections = connections
+        self._most_body = most_body
         self._request: object = None  # the request that is being answered
         self._deadline: asyncio.TimerHandle | None = None
         self._bytes_since_head = 0  # bytes since the last complete head
@@ -152,8 +154,9 @@ class Connection(H11Protocol):
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return
         if self._request is not None and self.conn.their_state is h11.SEND_BODY:
-            self.flow.pause_reading()  # it is rejected later, and its body would be buffered until then
-            self.cycle.body.clear()
+            self.flow.pause_reading()  # it may be rejected later, and its body would be buffered until then
+            if declared_body(self.headers) > self._most_body:
+                self.cycle.body.clear()
         self._connections.state_changed(self)
         ours = self._request is not None or self.transport.get_write_buffer_size()  # an answer is on its way
         self._expire_after(ANSWER_S if ours else REQUEST_S)
@@ -181,7 +184,11 @@ class AdminServer:
     """A bound admin port: ``host`` and the real ``port``; ``run`` serves until it is cancelled."""
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, refused: Callable[[HttpRefusal], None] = lambda _: None
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        refused: Callable[[HttpRefusal], None] = lambda _: None,
+        most_body: int = 0,
     ) -> None:
         self.host, self.port = listener.getsockname()[:2]
         self._socket = listener
@@ -202,7 +209,9 @@ class AdminServer:
         )
         config.load()
         # uvicorn asks for a class and calls it.
-        config.http_protocol_class = functools.partial(Connection, connections=self.connections)  # type: ignore[assignment]
+        config.http_protocol_class = functools.partial(  # type: ignore[assignment]
+            Connection, connections=self.connections, most_body=most_body
+        )
         self._server = _QuietServer(config)
 
     @property
@@ -243,7 +252,11 @@ class _QuietServer(uvicorn.Server):
 
 
 def serve(
-    app: ASGIApp, host: str, port: int, refused: Callable[[HttpRefusal], None] = lambda _: None
+    app: ASGIApp,
+    host: str,
+    port: int,
+    refused: Callable[[HttpRefusal], None] = lambda _: None,
+    most_body: int = 0,
 ) -> AdminServer:
     """Bind ``host:port`` at once, so that a taken port is reported at the start; port 0 takes a free one.
 
@@ -251,6 +264,7 @@ def serve(
         app: what answers.
         host, port: the address.
         refused: called with the reason for each connection that is closed before its time.
+        most_body: bytes of a request's body that are kept for ``app``; of a longer one nothing is.
 
     Returns:
         The bound server; ``run`` serves.
@@ -277,4 +291,4 @@ def serve(
                 f"http.port {port} on {host} is taken by another process; set another, or 0 for a free one"
             ) from error
         raise ConfigError(f"http.host {host}, http.port {port} cannot be used: {error.strerror}") from error
-    return AdminServer(app, listener, refused)
+    return AdminServer(app, listener, refused, most_body)

@@ -74,6 +74,7 @@ class ControlTopic:
         self.refused = 0
         self._begin = 0  # the position of the first record
         self._settings = settings
+        self._prefix = prefix
         self.topic = feedback_topic(prefix).name
         self._follower = _Records(settings, self.topic)
         self._throttle = Throttle()
@@ -91,6 +92,10 @@ class ControlTopic:
     async def poll(self) -> Sequence[Received]:
         """The messages that have come since, without a wait."""
         return await self._read(to_the_end=False)
+
+    async def send(self, control: Control) -> None:
+        """See ``send``; a reader gets it with its next poll."""
+        await send(self._settings, self._prefix, control)
 
     async def stop(self) -> None:
         """Close the connection."""

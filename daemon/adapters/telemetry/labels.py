@@ -33,7 +33,9 @@ class HttpRefusal(StrEnum):
 
     HOST = "host"  # the Host header names another host
     TARGET = "target"  # not a path
-    BODY = "body"  # no endpoint accepts a request body
+    BODY = "body"  # no endpoint accepts this request's body
+    FORGED = "forged"  # a control request that another site's page may have sent
+    TOKEN = "token"  # a control request without the token, or with another one
     SLOW = "slow"  # no complete request in time, or the response was not read
     CROWDED = "crowded"  # closed to make room for a newer connection
 

@@ -66,11 +66,7 @@ class People:
                 self._order(control)
 
     def _order(self, order: MaintenanceOrder) -> None:
-        try:
-            window = MaintenanceWindow.ordered(order)
-        except ValueError:
-            return  # no partition uses it, either
-        self._ordered[order.maintenance] = PlannedStop(window, order)
+        self._ordered[order.maintenance] = PlannedStop(MaintenanceWindow.ordered(order), order)
         if len(self._ordered) > MOST_STOPS:
             del self._ordered[min(self._ordered, key=lambda name: self._ordered[name].window.end_ns)]
 

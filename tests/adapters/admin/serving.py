@@ -7,21 +7,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from daemon.adapters.admin import create_app, serve
+from daemon.adapters.admin import MOST_BODY, Control, create_app, serve
 from daemon.adapters.telemetry import Metrics, Status
 
 
 class ServedStatus:
     """``status``, served at ``url`` while it is on; always on the same port."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, control: Control | None = None) -> None:
         self.status = status
+        self._control = control
         self._port = 0
         self.turn_on()
 
     def turn_on(self) -> None:
-        app = create_app(self.status, Metrics(list(self.status.streams), ["topic"]))
-        self._server = serve(app, "127.0.0.1", self._port)
+        app = create_app(self.status, Metrics(list(self.status.streams), ["topic"]), (), self._control)
+        self._server = serve(app, "127.0.0.1", self._port, most_body=MOST_BODY if self._control else 0)
         self._port, self.url = self._server.port, self._server.url
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(self._server.run())
@@ -39,8 +40,8 @@ class ServedStatus:
 
 
 @contextmanager
-def served(status: Status) -> Iterator[ServedStatus]:
-    port = ServedStatus(status)
+def served(status: Status, control: Control | None = None) -> Iterator[ServedStatus]:
+    port = ServedStatus(status, control)
     try:
         yield port
     finally:

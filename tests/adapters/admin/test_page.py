@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from daemon.adapters.telemetry import Lifecycle, Status
+from daemon.control import Feedback, MaintenanceOrder, RetrainRequest, Verdict, read_control
 from daemon.domain import Phase
 from daemon.trigger import Cause, Trigger
+from tests.adapters.admin.desk import TOKEN, Told
 from tests.adapters.admin.fleet import ASSETS, SENSORS, episode, fleet
 from tests.adapters.admin.serving import ServedStatus, served
 from tests.adapters.pages.markup import HOSTILE, WIDTHS
@@ -132,4 +136,158 @@ def test_a_training_that_runs_shows_why_and_how_far_it_is(port: ServedStatus, pa
         assert "request: kim asked for it: " in shown
         assert page.misfits() == []
     assert HOSTILE in page.value("document.querySelector('#models').textContent")
+    assert page.problems == []
+
+
+# ------------------------------------------------------------------ telling the daemon something
+@pytest.fixture
+def told() -> Iterator[tuple[ServedStatus, Told]]:
+    status = fleet()
+    told = Told(status, token=True)
+    with served(status, told.allowed) as port:
+        yield port, told
+
+
+FIELD = "document.getElementById('tellform').elements"
+
+
+def opens(page: Page, key: str) -> None:
+    """Click a button, as a mouse does: the page goes on updating between its down and its up."""
+    page.click(f'[data-key="{key}"]')
+    page.wait("document.getElementById('tell').open")
+
+
+def fill(page: Page, **values: str) -> None:
+    for name, text in values.items():
+        page.value(f"{FIELD}[{json.dumps(name)}].value = {json.dumps(text)}")
+
+
+def test_what_people_told_is_shown(port: ServedStatus, page: Page) -> None:
+    page.open(port.url, 1400)
+    said = page.value("document.querySelector('#open .said').innerText")
+    for shown in (
+        "false alarm",
+        "Kim van den Heuvel-Østergård, 09:20:00",
+        "its like was held back 3 times since",
+    ):
+        assert shown in said
+    assert page.value("[...document.querySelectorAll('#stops b')].map((e) => e.textContent)") == [
+        "overhaul of both", "inspection", "sunday",
+    ]  # fmt: skip
+    decided = page.value("document.querySelector('#decisions .row').innerText")
+    assert "recall overall 0.612, at least 0.7 allowed" in decided
+    assert "due by request: kim: new impeller" in decided
+    assert page.value("document.querySelectorAll('button.tell').length") == len(
+        ASSETS
+    )  # of the cards, hidden
+    assert page.value("[...document.querySelectorAll('button.tell')].every((e) => e.hidden)") is True
+    assert "Read-only." in page.value("document.querySelector('footer').innerText")
+
+
+def test_a_verdict_is_told_with_the_keyboard_and_acknowledged(
+    told: tuple[ServedStatus, Told], page: Page
+) -> None:
+    port, desk = told
+    page.problems.clear()
+    page.open(port.url, 1400)
+    page.value("document.querySelector('[data-key=\"false_alarm/f0\"]').focus()")
+    port.status.published(
+        [episode(0, Phase.UPDATED, score=9.9)]
+    )  # the table is built anew, and keeps the focus
+    page.wait("document.querySelector('#open').innerText.includes('9.9 of')")
+    page.key("Enter")
+    page.wait("document.getElementById('tell').open")
+    assert page.value(f"{FIELD}.verdict.value") == "false_alarm"
+    assert page.value("document.activeElement.name") == "note"
+    page.type("the <b>lid</b>")
+    page.key("Enter")
+    assert desk.messages == []  # without a name and a token nothing is sent
+    assert page.value("document.getElementById('tell').open") is True
+    fill(page, by="kim", token="wrong")
+    page.value(f"{FIELD}.by.focus()")
+    page.key("Enter")
+    page.wait("document.getElementById('tellerror').textContent")
+    assert page.value("document.getElementById('tellerror').innerText") == "the token is missing or wrong"
+    fill(page, token=TOKEN)
+    page.key("Enter")
+    page.wait("!document.getElementById('tell').open")
+    assert [read_control(each) for each in desk.messages] == [
+        Feedback("f0", Verdict.FALSE_ALARM, "kim", "the <b>lid</b>")
+    ]
+    acknowledged = page.value("document.getElementById('acknowledged').innerText")
+    assert acknowledged.startswith("Told. the alert closes, and its like on plant-03/")
+    assert page.value("getComputedStyle(document.getElementById('acknowledged')).visibility") == "visible"
+    assert page.value("document.activeElement.dataset.key") == "false_alarm/f0"
+    opens(page, "planned/f10")  # name and token are remembered
+    assert page.value(f"{FIELD}.by.value") == "kim"
+    assert page.value("document.querySelector('[data-field=token]').hidden") is True
+    page.click("#tellsend")
+    page.wait("!document.getElementById('tell').open")
+    assert read_control(desk.messages[1]) == Feedback("f10", Verdict.PLANNED, "kim")
+    # The browser itself reports the request that was refused.
+    assert [problem for problem in page.problems if "403" not in problem] == []
+    page.problems.clear()
+
+
+def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Page) -> None:
+    port, desk = told
+    page.open(port.url, 1024)
+    opens(page, f"stop/{ASSETS[0]}")
+    fill(page, lasts="90", note="bearings", by="kim", token=TOKEN)
+    page.click("#tellsend")
+    page.wait("document.getElementById('tellerror').textContent")
+    assert "is not a duration" in page.value("document.getElementById('tellerror').innerText")
+    fill(page, lasts="90m")
+    page.click("#tellsend")
+    page.wait("!document.getElementById('tell').open")
+    opens(page, "plan")
+    page.click('[name="everything"]')
+    page.click("#tellsend")
+    page.wait("!document.getElementById('tell').open")
+    opens(page, "retrain/compressors")
+    page.click("#tellsend")
+    page.wait("!document.getElementById('tell').open")
+    one, every, training = [read_control(each) for each in desk.messages]
+    assert isinstance(one, MaintenanceOrder)
+    assert isinstance(every, MaintenanceOrder)
+    assert (one.assets, one.reason, one.by) == ((ASSETS[0],), "bearings", "kim")
+    assert one.end - one.start == timedelta(minutes=90)
+    assert (every.assets, every.end - every.start) == ((), timedelta(hours=2))
+    assert training == RetrainRequest("compressors", by="kim")
+    opens(
+        page, "end/overhaul of both"
+    )  # another replica's topic is not read here: the daemon does not know it
+    page.click("#tellsend")
+    page.wait("document.getElementById('tellerror').textContent")
+    assert "no maintenance 'overhaul of both' was told" in page.value("document.body.innerText")
+
+
+def test_a_click_is_not_lost_while_the_page_updates(told: tuple[ServedStatus, Told], page: Page) -> None:
+    port, _ = told
+    page.open(port.url, 1400)
+    page.mouse("mousePressed", '[data-key="confirmed/f0"]')
+    port.status.published([episode(0, Phase.UPDATED, score=8.8)])
+    seen = page.value("document.getElementById('link').textContent")
+    page.wait(f"document.getElementById('link').textContent !== {json.dumps(seen)}")
+    page.mouse("mouseReleased", '[data-key="confirmed/f0"]')
+    page.wait("document.getElementById('tell').open")
+
+
+@pytest.mark.parametrize("width", [380, *WIDTHS])
+def test_the_buttons_and_their_dialog_fit_the_screen(
+    told: tuple[ServedStatus, Told], page: Page, width: int
+) -> None:
+    page.problems.clear()
+    page.open(told[0].url, width, 800)
+    assert page.misfits() == []
+    for key in ("confirmed/f0", "plan"):
+        opens(page, key)
+        page.value("document.getElementById('tellerror').textContent = 'x'.repeat(300)")
+        page.colours("dark")
+        assert page.misfits() == []
+        assert page.value("document.getElementById('tell').scrollHeight <= innerHeight") is True
+        unnamed = "[...document.querySelectorAll('#tellform input')].filter((e) => !e.labels[0]?.innerText.trim() && e.checkVisibility()).length"
+        assert page.value(unnamed) == 0
+        page.key("Escape")
+        page.wait("!document.getElementById('tell').open")
     assert page.problems == []
