@@ -58,6 +58,7 @@ reported once, to ``adapters/telemetry/reporter.py``, which knows metrics, page 
     a command           cli/NAME.py (options) and commands/NAME.py (work); list it in cli/program.py
     a metric            adapters/telemetry/families.py, moved by the metrics in metrics.py, which reporter.py calls
     a setting           config/sections.py; what it means to a stream is in runtime/stream_run.py (``StreamPlan``)
+    a wish of people    control.py (the message); cli and commands (by command); adapters/admin/desk.py and commands/desk.py (by page)
     a page              adapters/pages has what pages share; page.html, page.css and page.js beside the module
 """
 

@@ -12,9 +12,10 @@ from daemon.adapters.schemas import RegistryError, SchemaRegistry
 from daemon.commands.conditions import conditions_in_topics, declared_conditions
 from daemon.commands.topic_records import readings_in_topics
 from daemon.commands.wiring import connection_problem, probe
-from daemon.config import Settings, unknown_environment
+from daemon.config import HttpSection, Settings, unknown_environment
 from daemon.errors import ConfigError
 from daemon.mapping import RegistryAddress
+from daemon.runtime.admin_port import control_token
 from daemon.stream.decode import MessageSchemas, compile_inner, decode_with
 
 
@@ -28,6 +29,7 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
         results.append(CheckResult("environment", True, "every ANOMALYD_ variable names a key"))
     results += declared_conditions(stream.spec() for stream in settings.streams)
     results += decoders(settings)
+    results += page_control(settings.http)
     problem = connection_problem(settings)
     if problem is not None:
         results.append(CheckResult("connection", False, problem))
@@ -38,6 +40,17 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
     if broker and (address := settings.schema_registry.address()) is not None:
         results.append(await _registry_answers(address))
     return results
+
+
+def page_control(http: HttpSection) -> list[CheckResult]:
+    """Whether the token can be had that people need to tell the daemon something on the page."""
+    if not http.control or http.control_token_file is None:
+        return []
+    try:
+        control_token(http.control_token_file)
+    except ConfigError as error:
+        return [CheckResult("control on the page", False, str(error))]
+    return [CheckResult("control on the page", True, f"with the token of {http.control_token_file}")]
 
 
 def decoders(settings: Settings) -> list[CheckResult]:

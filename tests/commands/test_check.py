@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from daemon.adapters.kafka import CheckResult
@@ -33,6 +35,17 @@ async def test_each_variable_that_names_no_key_is_a_result(monkeypatch: pytest.M
     failed = [r for r in await check(settings(), broker=False) if not r.ok]
     assert [r.what for r in failed] == ["environment"]
     assert "ANOMALYD_MODLE__SEED" in failed[0].detail
+
+
+async def test_the_token_of_the_page_is_looked_at(tmp_path: Path) -> None:
+    http = {"control": True, "control_token_file": str(tmp_path / "token")}
+    settings = load(None, (), {"streams": [STREAM], "http": http})
+    *_, last = await check(settings, broker=False)
+    assert (last.what, last.ok) == ("control on the page", False)
+    assert "http.control_token_file" in last.detail
+    (tmp_path / "token").write_text("0123456789abcdef")
+    *_, last = await check(settings, broker=False)
+    assert last.ok
 
 
 AVRO = {"input": {"decode": "avro", "asset": "asset", "time": "ts", "leaves": "."}}

@@ -6,14 +6,15 @@ import getpass
 import json
 import math
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
+from tests.commands.talking import Talking
+from tests.running import command, messages
 
-SENSORS = ("pressure", "temperature")
 BEGIN_S = 1_764_397_200
 
 
@@ -58,20 +59,8 @@ def test_a_verdict_that_cannot_be_told_is_refused_before_any_broker(
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tmp_path: Path) -> None:
-    normal = tmp_path / "normal.jsonl"
-    normal.write_bytes(b"\n".join(lines(-700, 0)) + b"\n")
-    topic, prefix = unique("pumps"), unique("out")
-    config = config_for(kafka_bootstrap, topic, prefix, SENSORS)
-    daemon = Daemon(tmp_path / "run", config, "--model", tmp_path / "bundle", "--set", "http.control=true")
-    options = ("--config", daemon.config, "--set", "model.kind=ppca")
-    done = command("train", normal, *options, "--out", tmp_path / "bundle")
-    assert done.returncode == 0, done.stderr
-    make_topic(kafka_bootstrap, topic)
-
-    def feedback(*arguments: str, code: int = 0) -> Any:
-        done = command("feedback", *arguments, "-c", daemon.config, "--json")
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout) if code == 0 else done.stderr
+    talking = Talking(kafka_bootstrap, tmp_path, lines(-700, 0), "--set", "http.control=true")
+    daemon, feedback = talking.daemon, partial(talking.say, "feedback")
 
     def on_the_page(**said: str) -> Any:
         address = f"http://127.0.0.1:{daemon.port}"
@@ -83,7 +72,7 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
             return json.loads(answer.read())
 
     def opened() -> list[dict[str, Any]]:
-        found = messages(kafka_bootstrap, f"{prefix}.alerts")
+        found = messages(kafka_bootstrap, f"{talking.prefix}.alerts")
         return [
             m["data"] for m in found if m["type"].endswith(".opened.v1") and m["data"]["kind"] == "anomaly"
         ]
@@ -92,8 +81,8 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
         daemon.until(lambda state: True)
         assert feedback("--list") == []
         assert "is empty" in feedback("8f2c", "planned", code=2)
-        send(kafka_bootstrap, topic, lines(0, 300, range(200, 220)))
-        daemon.until(lambda state: sum(state["records"].values()) == 300 and bool(opened()))
+        talking.send(lines(0, 300, range(200, 220)), 300)
+        daemon.until(lambda state: bool(opened()))
         (first,) = opened()
         name = first["fingerprint"]
         assert name in feedback("nothing", "planned", code=2)
@@ -104,15 +93,13 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
         again = on_the_page(fingerprint=name, verdict="false_alarm", by="ada", note="the lid")
         assert again["told"].endswith("its like on pump-1 must come half as high again to alert")
         daemon.until(lambda state: daemon.log.read_text().count("control_received") == 3)
-        send(kafka_bootstrap, topic, lines(300, 500, range(420, 440)))
-        daemon.until(lambda state: sum(state["records"].values()) == 500)
+        talking.send(lines(300, 500, range(420, 440)), 500)
         status = json.loads(daemon.get("/api/status")[1])
         (said,) = [one["told"] for one in status["recent"] if one["fingerprint"] == name]
         assert (said["by"], said["did"]) == ("ada", "its like was held back 1 time since")
         assert daemon.stop() == 0
     with daemon:  # a successor knows it, too
-        send(kafka_bootstrap, topic, lines(500, 700, range(640, 660)))
-        daemon.until(lambda state: sum(state["records"].values()) == 200)
+        talking.send(lines(500, 700, range(640, 660)), 200)
         assert daemon.stop() == 0
     assert [data["fingerprint"] for data in opened()] == [name]
     listed = feedback("--list")

@@ -6,8 +6,8 @@ import json
 import math
 import signal
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,9 +15,9 @@ from daemon.commands.maintenance import named, shortened
 from daemon.control import MaintenanceOrder, read_control, written
 from daemon.errors import UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
-from tests.running import Daemon, command, config_for, make_topic, messages, send, unique
+from tests.commands.talking import Talking
+from tests.running import command, messages
 
-SENSORS = ("pressure", "temperature")
 BEGIN_S = 1_764_397_200
 START = "2025-11-29T06:25:00Z"  # the 300th second
 
@@ -121,24 +121,10 @@ def test_a_stop_that_is_over_is_not_ended_again(rule: str, since: str) -> None:
 def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
     kafka_bootstrap: str, tmp_path: Path
 ) -> None:
-    normal = tmp_path / "normal.jsonl"
-    normal.write_bytes(b"\n".join(lines(-700, 0)) + b"\n")
-    topic, prefix = unique("pumps"), unique("out")
-    config = config_for(kafka_bootstrap, topic, prefix, SENSORS)
-    daemon = Daemon(tmp_path / "run", config, "--model", tmp_path / "bundle")
-    options = ("--config", daemon.config, "--set", "model.kind=ppca")
-    done = command("train", normal, *options, "--out", tmp_path / "bundle")
-    assert done.returncode == 0, done.stderr
-    make_topic(kafka_bootstrap, topic)
-
-    def maintenance(*arguments: str) -> Any:
-        done = command("maintenance", *arguments, "-c", daemon.config, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
+    talking = Talking(kafka_bootstrap, tmp_path, lines(-700, 0))
+    daemon, maintenance = talking.daemon, partial(talking.say, "maintenance")
     with daemon:
-        send(kafka_bootstrap, topic, lines(0, 300))
-        daemon.until(lambda state: sum(state["records"].values()) == 600)
+        talking.send(lines(0, 300), 600)
         add = ("add", "pump-1", "2m", "--start", START, "--name", "oil", "--reason", "oil", "--by", "kim")
         assert maintenance(*add) == {
             "name": "oil",
@@ -146,8 +132,7 @@ def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
             "end": "2025-11-29T06:27:00+00:00",
         }
         daemon.until(lambda state: "control_received" in daemon.log.read_text())
-        send(kafka_bootstrap, topic, lines(300, 360, range(320, 340)))
-        daemon.until(lambda state: sum(state["records"].values()) == 720)
+        talking.send(lines(300, 360, range(320, 340)), 720)
         # Its configuration is read anew, and one with a fault changes nothing.
         written = daemon.config.read_text()
         daemon.config.write_text(written + "alerts: {refractoy: 90s}\n")
@@ -158,8 +143,7 @@ def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
         assert daemon.stop() == 0
     assert "alerts.refractory" in daemon.log.read_text()
     with daemon:  # a successor takes it from the state, and not again from the topic
-        send(kafka_bootstrap, topic, lines(360, 460, range(380, 440)))
-        daemon.until(lambda state: sum(state["records"].values()) == 200)
+        talking.send(lines(360, 460, range(380, 440)), 200)
         assert daemon.stop() == 0
 
     (told,) = maintenance("list", "--past")
@@ -178,7 +162,7 @@ def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
 
     found = [
         (m["type"].split(".")[-2], m["data"]["row"][11:19], m["data"]["status"], m["data"].get("maintenance"))
-        for m in messages(kafka_bootstrap, f"{prefix}.alerts")
+        for m in messages(kafka_bootstrap, f"{talking.prefix}.alerts")
         if m["data"]["kind"] == "anomaly" and m["subject"] == "pump-1"
     ]
     assert [each for each in found if each[0] == "suppressed"] == [

@@ -193,7 +193,8 @@ async def test_a_request_that_was_answered_before_a_start_or_elsewhere_is_not_du
         DecisionRecord("pumps", answer, False, "", ""),
         DecisionRecord("fans", TriggerFact("request", "", 99), False, "", ""),
     ]
-    await run_loop(run, assigned_then(), registry)
+    _, status = await run_loop(run, assigned_then(), registry)
+    assert list(status.streams["pumps"].decisions) == registry.records[:2]
     fed_until(run, EVERY_S)
     run.schedule.heard(Received(4, 0, RetrainRequest("pumps")))
     assert run.next_job() is None

@@ -203,6 +203,10 @@ def test_a_deviation_is_held_back_to_its_side_up_to_the_margin() -> None:
     standing = told.pipeline.episodes.dismissals.standing("p1", first)
     assert standing is not None
     assert standing.held_back == 1
+    told.say(Verdict.CONFIRMED, 0)
+    told.say(Verdict.FALSE_ALARM, 0)  # told anew, it is counted anew
+    standing = told.pipeline.episodes.dismissals.standing("p1", first)
+    assert standing == Standing(Feedback(first, Verdict.FALSE_ALARM), dismissed=True)
 
 
 def test_what_a_dismissed_anomaly_leaves_in_the_means_is_held_back_and_what_lasts_longer_is_not() -> None:

@@ -93,7 +93,8 @@ async function submitTold(event) {
   const form = $("tellform");
   const values = Object.fromEntries(new FormData(form));
   values.by = values.by.trim();
-  if (values.token) remember("sessionStorage", TOKEN, values.token.trim());
+  // A header takes no other characters, and a token has none.
+  if (values.token) remember("sessionStorage", TOKEN, values.token.replace(/[^!-~]/g, ""));
   remember("localStorage", NAME, values.by);
   $("tellerror").textContent = "";
   $("tellsend").disabled = true;

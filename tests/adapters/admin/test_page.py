@@ -199,6 +199,8 @@ def test_a_verdict_is_told_with_the_keyboard_and_acknowledged(
     page.wait("document.getElementById('tell').open")
     assert page.value(f"{FIELD}.verdict.value") == "false_alarm"
     assert page.value("document.activeElement.name") == "note"
+    port.status.published([episode(0, Phase.UPDATED, score=9.7)])  # ... and is where the focus returns to
+    page.wait("document.querySelector('#open').innerText.includes('9.7 of')")
     page.type("the <b>lid</b>")
     page.key("Enter")
     assert desk.messages == []  # without a name and a token nothing is sent
