@@ -26,6 +26,8 @@ from daemon.stream.encoding import ALERTS
 NEWEST = 5
 """Alerts that are named where a fingerprint is unknown or ambiguous."""
 _ENDS_ALONE = {AlertKind.UNKNOWN_CONDITION, AlertKind.CLOCK_SKEW, AlertKind.DRIFT}
+_SILENCES = {AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK, AlertKind.ASSET_SILENT}
+"""By which no like can be known, unless something with a score has joined the alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ def effect_of(alert: Alert | None, verdict: Verdict) -> str:
         return "no alert of the topic has this fingerprint: it has an effect where the daemon remembers the episode"
     if alert.kind in _ENDS_ALONE:
         return f"it is noted; an alert of kind {alert.kind} closes when it is over"
+    if verdict is Verdict.FALSE_ALARM and alert.kind in _SILENCES:
+        return "the alert closes; the next silence opens one again" if alert.open else "it is noted"
     if verdict is Verdict.FALSE_ALARM:
         closes = "the alert closes, and its" if alert.open else "its"
         return f"{closes} like on {alert.asset} must come half as high again to alert"

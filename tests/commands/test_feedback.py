@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from daemon.commands.feedback import Alert, effect_of
+from daemon.control import Verdict
 from tests.commands.talking import Talking
 from tests.running import command, messages
 
@@ -54,6 +56,21 @@ def test_a_verdict_that_cannot_be_told_is_refused_before_any_broker(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert why in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "is_open", "effect"),
+    [
+        ("anomaly", "false_alarm", True, "the alert closes, and its like on p1 must come half as high again to alert"),
+        ("anomaly", "false_alarm", False, "its like on p1 must come half as high again to alert"),
+        ("asset_silent", "false_alarm", True, "the alert closes; the next silence opens one again"),
+        ("sensor_stuck", "false_alarm", False, "it is noted"),
+        ("drift", "false_alarm", True, "it is noted; an alert of kind drift closes when it is over"),
+        ("anomaly", "planned", False, "the alert is over: nothing is left to accept, so it is noted"),
+    ],
+)  # fmt: skip
+def test_what_a_verdict_will_do_is_said(kind: str, verdict: str, is_open: bool, effect: str) -> None:
+    assert effect_of(Alert("8f2c", "p1", kind, "", is_open, ""), Verdict(verdict)) == effect
 
 
 @pytest.mark.kafka

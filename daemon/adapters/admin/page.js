@@ -144,7 +144,8 @@ function fillCard(card, track, threshold) {
   card.node.className = "card asset " + mood;
   card.score.textContent = value(track.score);
   card.stop.hidden = !control;
-  card.state.textContent = track.kinds.map(kindName).join(", ") || MOODS[mood] || "normal";
+  card.state.textContent = track.kinds.map(kindName).join(", ") || (track.stop !== null ? "maintenance" : MOODS[mood]) || "normal";
+  card.node.title = track.stop !== null ? "under maintenance: " + track.stop : "";
   card.ratio.textContent = percent(track.ratio);
   card.canvas.setAttribute("aria-label", "recent scores, the newest " + value(track.score));
   const peak = Math.max(0, ...track.spark.map((v) => v || 0));

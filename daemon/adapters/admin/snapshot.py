@@ -16,12 +16,13 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
-from daemon.adapters.admin.told import decision_json, stops_json, verdict_json
+from daemon.adapters.admin.told import active_stop, decision_json, stops_json, verdict_json
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import (
     AssetScores,
     Lifecycle,
     ModelChange,
+    Occurrence,
     ShadowNow,
     Status,
     StreamStatus,
@@ -51,6 +52,7 @@ def snapshot(status: Status) -> dict[str, Any]:
     by_asset: dict[tuple[str, str], list[AlertEvent]] = {}
     for event in order:
         by_asset.setdefault((event.stream, event.asset), []).append(event)
+    stops = status.people.stops()
     return {
         "version": __version__,
         "now": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -66,8 +68,8 @@ def snapshot(status: Status) -> dict[str, Any]:
         "opened": status.opened,
         "episodes": [_alert(status, e) for e in order[:EPISODES_SHOWN]],
         "recent": [_alert(status, e) for e in closed[:EPISODES_SHOWN]],
-        "stops": stops_json(status),
-        "streams": [_stream(s, by_asset) for s in status.streams.values()],
+        "stops": stops_json(stops),
+        "streams": [_stream(s, by_asset, stops) for s in status.streams.values()],
     }
 
 
@@ -99,7 +101,11 @@ def _urgency(event: AlertEvent) -> tuple[bool, int, str]:
     return (event.severity is not Severity.CRITICAL, -event.opened_ns, event.fingerprint)
 
 
-def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[AlertEvent]]) -> dict[str, Any]:
+def _stream(
+    stream: StreamStatus,
+    open_by_asset: dict[tuple[str, str], list[AlertEvent]],
+    stops: Sequence[Occurrence],
+) -> dict[str, Any]:
     return {
         "name": bounded(stream.name),
         "state": str(stream.state),
@@ -126,6 +132,7 @@ def _stream(stream: StreamStatus, open_by_asset: dict[tuple[str, str], list[Aler
         "models": [_change(change) for change in reversed(stream.models)],
         "tracks": [
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))
+            | {"stop": active_stop(stops, stream.name, asset)}
             for asset in sorted(stream.tracks)
         ],
     }

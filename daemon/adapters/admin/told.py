@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from daemon.adapters.pages import bounded
@@ -61,12 +61,22 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
             return "it becomes normal with the next reading"
         case Verdict.PLANNED if event.over and event.feedback is not None:
             return "it is normal now"
-    return "noted"
+    return "the alert closed with it" if event.over and event.feedback is not None else "noted"
 
 
-def stops_json(status: Status) -> list[dict[str, Any]]:
-    """The planned stops that are not over: those that are active first, then by their next beginning."""
-    return [_stop(one) for one in islice(status.people.stops(), STOPS_SHOWN)]
+def active_stop(stops: Iterable[Occurrence], stream: str, asset: str) -> str | None:
+    """The name of the planned stop that an asset of a stream is in; None: it is in none."""
+    for one in stops:
+        assets, order = one.stop.window.assets, one.stop.order
+        of_stream = order is None or order.stream in ("", stream)
+        if one.active and of_stream and (not assets or asset in assets):
+            return bounded(one.stop.window.name)
+    return None
+
+
+def stops_json(stops: Sequence[Occurrence]) -> list[dict[str, Any]]:
+    """The first of the planned stops that are not over."""
+    return [_stop(one) for one in stops[:STOPS_SHOWN]]
 
 
 def _stop(found: Occurrence) -> dict[str, Any]:

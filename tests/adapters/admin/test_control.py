@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
+import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.adapters.admin import MOST_BODY, Control, control, create_app, serve
+from daemon.adapters.admin import MOST_BODY, Control, control, create_app, serve, server
 from daemon.adapters.telemetry import Metrics, Status
 from daemon.commands.desk import ControlDesk
 from daemon.control import Control as Message
@@ -308,6 +311,13 @@ async def test_a_body_that_is_too_long_slow_or_of_no_length_is_refused(
         assert (await sent(port, head(port, None, "Transfer-Encoding: chunked"), b"2\r\n{}\r\n0\r\n\r\n"))[
             0
         ] == 413
+        both = head(port, 2, "Transfer-Encoding: chunked")
+        assert (await sent(port, both, b"{}"))[0] in (
+            400,
+            413,
+        )  # two lengths: of which request is what follows?
+        assert (await sent(port, head(port, 2, "Content-Length: 3"), b"{}"))[0] == 400
+        assert (await sent(port, head(port, 2, f"Origin: http://127.0.0.1:{port}"), b"{}"))[0] == 403
         assert (await sent(port, head(port, 100), b"{"))[0] == 408  # and not a byte more
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head(port, MOST_BODY))
@@ -324,6 +334,45 @@ async def test_a_body_that_is_too_long_slow_or_of_no_length_is_refused(
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             assert (await client.get("/livez")).status_code == 200
     assert told.messages == []
+
+
+async def test_no_bytes_break_the_port(
+    status: Status, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "BODY_S", 0.05)
+    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    rng, told, body = random.Random(0), Told(status), json.dumps(SAID).encode()
+
+    def damaged(request: bytes) -> bytes:
+        found = bytearray(request)
+        for _ in range(rng.randrange(1, 6)):
+            at = rng.randrange(len(found))
+            match rng.randrange(4):
+                case 0:
+                    found[at] = rng.randrange(256)
+                case 1:
+                    del found[at : at + rng.randrange(1, 20)]
+                case 2:
+                    found[at:at] = rng.randbytes(rng.randrange(1, 20))
+                case _:
+                    found[at:at] = found[: rng.randrange(len(found))]
+        return bytes(found)
+
+    async with served(status, told) as port:
+
+        async def ask(request: bytes) -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+
+        for _ in range(8):
+            await asyncio.gather(*(ask(damaged(head(port, len(body)) + body)) for _ in range(40)))
+        assert (await sent(port, head(port, len(body)) + body))[0] in (200, 429)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    for message in told.messages:
+        read_control(message)
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(

@@ -45,7 +45,7 @@ def verdict_on_the_open_alert(status: Status, standing: Standing | None) -> obje
         ("false_alarm", {"dismissed": True}, "its like is held back"),
         ("false_alarm", {"dismissed": True, "held_back": 1}, "its like was held back 1 time since"),
         ("false_alarm", {"dismissed": True, "held_back": 3}, "its like was held back 3 times since"),
-        ("false_alarm", {}, "noted"),
+        ("false_alarm", {}, "noted"),  # it stays open
         ("planned", {"accepting": True}, "it becomes normal with the next reading"),
         ("planned", {}, "noted"),
         ("confirmed", {}, "kept as a real incident"),
@@ -83,6 +83,10 @@ def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: St
     assert snapshot(status)["recent"][0]["told"]["did"] == "noted"  # it had closed before
     status.published([replace(alert("pump-02", Phase.CLOSED, "b", n=10), feedback=planned)])
     assert snapshot(status)["recent"][0]["told"]["did"] == "it is normal now"
+    silence = Feedback("b", Verdict.FALSE_ALARM, "kim")
+    heard(status, silence)
+    status.streams["pumps"].standing = lambda _: Standing(silence)
+    assert snapshot(status)["recent"][0]["told"]["did"] == "the alert closed with it"
 
 
 def test_planned_stops_come_active_first_and_those_that_are_over_do_not(status: Status) -> None:
@@ -109,6 +113,19 @@ def test_planned_stops_come_active_first_and_those_that_are_over_do_not(status: 
     assert (stops[0]["by"], stops[0]["reason"], stops[0]["source"]) == ("kim", HOSTILE, "message")
     assert (stops[0]["assets"], stops[0]["more_assets"]) == (list(names[:5]), 2)
     assert (stops[1]["source"], stops[2]["stream"], stops[3]["rrule"]) == ("config", "pumps", "FREQ=DAILY")
+
+
+def test_an_asset_in_a_stop_has_its_name(status: Status) -> None:
+    stop = MaintenanceOrder("overhaul", NOW - HOUR, NOW + HOUR, ("pump-01",), stream="pumps")
+
+    def named(*orders: MaintenanceOrder) -> dict[str, str | None]:
+        heard(status, *orders)
+        return {track["asset"]: track["stop"] for track in snapshot(status)["streams"][0]["tracks"]}
+
+    assert named(stop) == {"pump-01": "overhaul", "pump-02": None, HOSTILE: None}
+    assert named(msgspec.structs.replace(stop, stream="fans"))["pump-01"] is None
+    assert named(msgspec.structs.replace(stop, start=NOW + HOUR / 2))["pump-01"] is None
+    assert set(named(msgspec.structs.replace(stop, assets=())).values()) == {"overhaul"}
 
 
 def test_what_is_kept_and_shown_is_bounded_and_a_topic_made_anew_begins_anew(status: Status) -> None:
