@@ -18,10 +18,9 @@ All must hold:
 * every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
-Each of these compares with the incumbent, and a slow ramp never moves far from the incumbent: learned at
-every retraining, it would be accepted in small steps. So every model carries its *anchor*, the means and
-spreads of the first model of its line that was calibrated on ``ANCHOR_DAYS`` of rows, and no sensor's mean may move further from there
-than ``ANCHOR_LIMIT``. Beyond that the operator decides: a model that is trained by hand begins a new line.
+Each of these compares with the incumbent. Against a ramp that is learned in small steps, no sensor may move further
+than ``ANCHOR_LIMIT`` from where it was when the line of models began, but for what is a season rather than wear (see
+``anchor``). Beyond that the operator decides: a model that is trained by hand begins a new line.
 
 Every rule that can be judged is judged, also after one has refused, so that the decision shows all that is wrong;
 the reason is that of the first. Only numbers that are not finite, and no rows to compare on, leave nothing to judge.
@@ -43,6 +42,7 @@ import numpy as np
 from daemon.alarm import episodes, firing
 from daemon.detector import Detector, Evidence, Verdicts, Windows
 from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Mask, Segment
+from daemon.model.anchor import ANCHOR, moved
 from daemon.model.baseline import BASELINE_RATE
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
@@ -60,11 +60,8 @@ CALLED_NORMAL = "called_normal"
 CALLED_NORMAL_MARGIN = 0.1
 """A shift of one to three standard deviations of one sensor, learned of one of two assets, costs up to 7 points."""
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
-ANCHOR_DAYS = 1.0
-"""Asset-days of rows that a model needs to be an anchor: most machines have been through all they do within a day. It
-is no matter of the budget, which may allow one episode in months."""
 ANCHOR_LIMIT = 3.0
-"""Standard deviations, of the anchor's, that a sensor's mean may move over all retrainings."""
+"""Standard deviations, of the anchor's, that a sensor may move over all retrainings, see ``anchor.moved``."""
 CHUNK = 1024
 SETTLED_ON = 1_000
 """Windows of an asset, evenly spread, that its settled baseline is the median of; up to twice as many."""
@@ -249,27 +246,6 @@ def lost_faults(
     return lost - gained, margin * len(pairs) + math.sqrt(lost + gained)
 
 
-def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
-    """The candidate with the anchor of the incumbent's line, or with the incumbent as its anchor.
-
-    An incumbent of less than ``ANCHOR_DAYS`` is no anchor: its means may be those of one part of the day.
-    """
-    anchor = incumbent.facts.get("anchor")
-    if anchor is None and incumbent.calibration.days >= ANCHOR_DAYS:
-        scaler = incumbent.models.scaler
-        anchor = {
-            "version": incumbent.version,
-            "mean": scaler.mean.tolist(),
-            "scale": scaler.scale.tolist(),
-            "seen": scaler.seen.tolist(),
-        }
-    return (
-        candidate
-        if anchor is None
-        else dataclasses.replace(candidate, facts={**candidate.facts, "anchor": anchor})
-    )
-
-
 def unwatched(bundle: Bundle) -> set[int]:
     """The sensors that training set aside, as counters whose levels cannot be learned.
 
@@ -277,15 +253,6 @@ def unwatched(bundle: Bundle) -> set[int]:
     """
     counters = bundle.facts.get("levels_of_counters", ())
     return {c for c, name in enumerate(bundle.sensors) if name in counters}
-
-
-def _moved(candidate: Bundle) -> tuple[str, float, str]:
-    """The sensor whose mean has moved furthest from the anchor, by how much, and the anchor."""
-    anchor, scaler = candidate.facts["anchor"], candidate.models.scaler
-    both = scaler.seen & np.array(anchor["seen"], bool)
-    away = np.where(both, np.abs(scaler.mean - np.array(anchor["mean"])) / np.array(anchor["scale"]), 0.0)
-    c = int(away.argmax())
-    return candidate.sensors[c], float(away[c]), str(anchor["version"])
 
 
 @dataclass(slots=True)
@@ -345,14 +312,11 @@ def gate(
     figures["active_units"] = active
     why = f"{active} active latents, {wanted} needed: the posterior has collapsed"
     rules.at_least("active_units", active, wanted, why)
-    if "anchor" in candidate.facts:
-        sensor, away, anchor = _moved(candidate)
-        figures["anchor_distance"] = away
-        why = (
-            f"{sensor} has moved {away:.1f} standard deviations since model {anchor}:"
-            " a new regime is not learned unasked, train a model to begin with it"
-        )
-        rules.at_most("anchor_distance", away, ANCHOR_LIMIT, why)
+    if ANCHOR in candidate.facts:
+        move = moved(candidate)
+        figures["anchor_distance"] = move.distance
+        why = f"{move}: a new regime is not learned unasked, train a model to begin with it"
+        rules.at_most("anchor_distance", move.distance, ANCHOR_LIMIT, why)
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.allowed(days, len({segment.asset for segment in held_out}))

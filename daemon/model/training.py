@@ -37,6 +37,7 @@ from daemon.domain import (
 from daemon.errors import NotEnoughData
 from daemon.habit import SilenceHabit
 from daemon.model import imputation, synthesis
+from daemon.model.anchor import LEVELS, asset_levels
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
 from daemon.model.cleaning import Cleaned, cleaned
@@ -306,6 +307,7 @@ def _facts(
         "rows": sum(rows.values()),
         "assets": len(rows),
         "rows_of": rows,
+        LEVELS: asset_levels(history, spec.period_ns),
         "active_units": active_units(posterior),
         "oldest_ns": min(s.first_row for s in history) * spec.period_ns,  # event time
         "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,

@@ -124,8 +124,9 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     except (DaemonError, OSError) as error:
         return ended(str(error), later=True)
     # torch is imported here and not above: only the training process needs these modules.
+    from daemon.model.anchor import anchored
     from daemon.model.bundle import Bundle
-    from daemon.model.promotion import CALLED_NORMAL, anchored, gate
+    from daemon.model.promotion import CALLED_NORMAL, gate
     from daemon.model.training import CalibrationTarget, train
 
     segments = found.segments

@@ -121,7 +121,7 @@ def test_damage_is_named_in_one_line(bundle: Bundle, linear: Bundle, tmp_path: P
     refused("damaged bundle")
     (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "format": 99}))
     refused("format 99")
-    (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "sensors": ["one"]}))
+    (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "facts": {}, "sensors": ["one"]}))
     refused(r"scaler.mean has shape \(4,\)")
     settings = json.loads(manifest)["settings"]
     (path / MANIFEST).write_text(json.dumps({**json.loads(manifest), "settings": {**settings, "kind": "x"}}))

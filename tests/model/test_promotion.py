@@ -15,12 +15,11 @@ from daemon.domain import (
     ModelSettings,
     Segment,
 )
+from daemon.model.anchor import ANCHOR_DAYS, anchored
 from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
-    ANCHOR_DAYS,
     CALLED_NORMAL,
-    anchored,
     gate,
     hits,
     lost_faults,

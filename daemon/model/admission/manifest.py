@@ -113,13 +113,30 @@ class WeightsFact(msgspec.Struct, frozen=True):
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
+Levels = Annotated[dict[Asset, tuple[float | None, ...]], Meta(max_length=100_000)]
+
+
 class Anchor(msgspec.Struct, frozen=True):
-    """``facts["anchor"]``, which every successor is compared with; see ``promotion.anchored``."""
+    """``facts["anchor"]``, which every successor is compared with; see ``anchor``."""
 
     version: str
     mean: tuple[float, ...]
     scale: tuple[Annotated[float, Meta(gt=0.0)], ...]
     seen: tuple[bool, ...]
+    weights: tuple[tuple[float, ...], ...] | None = None
+    assets: Levels = {}
+
+    @property
+    def widths(self) -> set[int]:
+        """Of how many sensors its entries are: one number if it is of a piece."""
+        rows = () if self.weights is None else (*self.weights, self.weights)
+        return {*map(len, (self.mean, self.scale, self.seen, *rows, *self.assets.values()))}
+
+
+class LevelFacts(msgspec.Struct, frozen=True):
+    """The entry of ``facts`` about the assets' means, which is optional; see ``anchor.asset_levels``."""
+
+    levels: Levels = {}
 
 
 class ConditionFacts(msgspec.Struct, frozen=True):
@@ -212,8 +229,11 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
                 raise BundleError(f"damaged bundle: min_deviation of {rule.min_deviation}")
         if "anchor" in manifest.facts:
             anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
-            if {len(anchor.mean), len(anchor.scale), len(anchor.seen)} != {len(manifest.sensors)}:
+            if anchor.widths != {len(manifest.sensors)}:
                 raise BundleError("damaged bundle: its anchor is of other sensors")
+        levels = msgspec.convert(manifest.facts, LevelFacts).levels
+        if {len(manifest.sensors), *map(len, levels.values())} != {len(manifest.sensors)}:
+            raise BundleError("damaged bundle: its assets' means are of other sensors")
     except RecursionError as error:
         raise BundleError("damaged bundle: its manifest is nested too deeply") from error
     except (msgspec.MsgspecError, ValueError) as error:

@@ -13,6 +13,8 @@ from daemon.errors import BundleError
 from daemon.model.bundle import MAGIC, Bundle
 from tests.model.admission.conftest import GROWTH, files, parts, put_together
 
+ANCHOR = {"version": "x", "mean": [0.0] * 4, "scale": [1.0] * 4, "seen": [True] * 4}
+
 
 @pytest.mark.parametrize(
     ("change", "reason"),
@@ -42,6 +44,10 @@ from tests.model.admission.conftest import GROWTH, files, parts, put_together
         ({"facts": {"active_units": "many"}}, "damaged bundle"),
         ({"facts": {"anchor": {"version": "x", "mean": [1.0], "scale": [1.0], "seen": [True]}}}, "anchor"),
         ({"facts": {"anchor": 7}}, "damaged bundle"),
+        ({"facts": {"anchor": {**ANCHOR, "weights": [[1.0]]}}}, "its anchor is of other sensors"),
+        ({"facts": {"anchor": {**ANCHOR, "weights": []}}}, "its anchor is of other sensors"),
+        ({"facts": {"anchor": {**ANCHOR, "assets": {"a": [1.0]}}}}, "its anchor is of other sensors"),
+        ({"facts": {"levels": {"a": [1.0]}}}, "its assets' means are of other sensors"),
         ({"facts": {"hop": 0}}, "hop"),
         ({"facts": {"parent": "../up"}}, "parent"),
         ({"facts": {"rows_of": {"pump-1": -1}}}, "rows_of"),

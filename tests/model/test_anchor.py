@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.domain import ModelSettings, Segment
+from daemon.model.anchor import ANCHOR, LEVELS, MOST_NUMBERS, anchored, asset_levels, moved
+from daemon.model.bundle import Bundle
+from daemon.model.promotion import ANCHOR_LIMIT
+from tests.model.conftest import machine, trained
+
+MINUTE = 60 * 10**9
+
+
+@pytest.fixture(scope="module")
+def model() -> Bundle:
+    return trained([Segment("pump-1", 0, machine(1_500, 20))], ModelSettings(kind="ppca"))
+
+
+def candidate(model: Bundle, moves: Mapping[str, Sequence[float]], **anchor: Any) -> Bundle:
+    """A model of some assets, each of which has moved by so many standard deviations per sensor since its anchor."""
+    scaler = model.models.scaler
+    then = {asset: scaler.mean.tolist() for asset in moves}
+    now = {asset: (scaler.mean + scaler.scale * np.array(by)).tolist() for asset, by in moves.items()}
+    first = anchored(dataclasses.replace(model, facts={**model.facts, LEVELS: now}), model)
+    facts = {**first.facts, ANCHOR: {**first.facts[ANCHOR], "assets": then, **anchor}}
+    return dataclasses.replace(first, facts=facts)
+
+
+def test_a_season_that_moves_all_assets_as_sensors_depend_on_each_other_does_not_count(model: Bundle) -> None:
+    C = len(model.sensors)
+    scale = model.models.scaler.scale
+    weights = np.zeros((C, C))
+    weights[0, 1], weights[1, 0] = scale[0] / scale[1], scale[1] / scale[0]  # each implies the other
+    season = [5.0, 5.0, 0.0, 0.0]
+    fleet = {f"pump-{i}": season for i in range(3)}
+    found = moved(candidate(model, fleet, weights=weights.tolist()))
+    assert found.distance == pytest.approx(0.0, abs=1e-6)
+    # A sensor that moves alone, on all of them, is no season; nor is what no relation is known of.
+    alone = {f"pump-{i}": [5.0, 0.0, 0.0, 0.0] for i in range(3)}
+    for one in (
+        candidate(model, alone, weights=weights.tolist()),
+        candidate(model, fleet, weights=np.zeros((C, C)).tolist()),
+    ):
+        assert (moved(one).asset, moved(one).distance) == ("", pytest.approx(5.0))
+
+
+@pytest.mark.parametrize("others", [1, 2, 5])
+def test_one_asset_that_moves_away_from_the_others_counts_whole(model: Bundle, others: int) -> None:
+    """Where all rows together have moved by the fleet's share of it only."""
+    moves = {f"pump-{i}": [1.0, 1.0, 0.0, 0.0] for i in range(others)} | {"pump-x": [1.0, 1.0, -6.0, 0.0]}
+    found = moved(candidate(model, moves))
+    assert (found.sensor, found.asset) == (model.sensors[2], "pump-x")
+    assert found.distance == pytest.approx(6.0)
+    assert str(found).startswith(
+        f"{model.sensors[2]} of pump-x has moved 6.0 standard deviations since model "
+    )
+
+
+def test_one_asset_alone_has_nothing_to_tell_a_season_by(model: Bundle) -> None:
+    weights = np.ones((4, 4)).tolist()
+    found = moved(candidate(model, {"pump-1": [5.0, 5.0, 5.0, 0.0]}, weights=weights))
+    assert (found.asset, found.distance) == ("", pytest.approx(5.0))
+    assert str(found).startswith(f"{model.sensors[0]} has moved 5.0 standard deviations since model ")
+
+
+@given(
+    st.lists(st.lists(st.floats(-9, 9), min_size=4, max_size=4), min_size=1, max_size=6),
+)
+def test_what_counts_is_never_more_than_the_furthest_move(model: Bundle, moves: list[list[float]]) -> None:
+    found = moved(candidate(model, {f"pump-{i}": by for i, by in enumerate(moves)}))
+    assert -1e-9 <= found.distance <= np.abs(moves).max() + 1e-6
+
+
+def test_an_asset_is_anchored_where_it_was_first_known(model: Bundle) -> None:
+    """Also one that is idle for a while, and one that comes later."""
+
+    def knowing(**levels: float) -> Bundle:
+        facts = {**model.facts, LEVELS: {asset: [level] * 4 for asset, level in levels.items()}}
+        return dataclasses.replace(model, facts=facts)
+
+    first, second, third = knowing(a=1.0), knowing(b=5.0), knowing(a=2.0, b=6.0)
+    second = anchored(second, first)
+    third = anchored(third, second)
+    fourth = anchored(knowing(), third)
+    assert second.facts[ANCHOR]["assets"] == {"a": [1.0] * 4}
+    assert third.facts[ANCHOR]["assets"] == {"a": [1.0] * 4, "b": [5.0] * 4}
+    assert fourth.facts[ANCHOR]["assets"] == third.facts[ANCHOR]["assets"]
+    assert fourth.facts[ANCHOR]["version"] == first.version
+    assert Bundle.from_bytes(fourth.to_bytes()).facts[ANCHOR] == fourth.facts[ANCHOR]
+
+
+def test_an_anchor_of_before_assets_were_kept_is_of_all_rows_together(model: Bundle) -> None:
+    found = candidate(model, {"pump-1": [0.0] * 4})
+    anchor = {name: found.facts[ANCHOR][name] for name in ("version", "mean", "scale", "seen")}
+    anchor["mean"] = (np.array(anchor["mean"]) - 4.0 * np.array(anchor["scale"])).tolist()
+    old = dataclasses.replace(found, facts={**found.facts, ANCHOR: anchor})
+    assert moved(old).distance == pytest.approx(4.0)
+    assert moved(old).distance > ANCHOR_LIMIT
+    assert Bundle.from_bytes(old.to_bytes()).facts[ANCHOR] == anchor
+
+
+def test_levels_are_means_of_assets_with_a_day_of_rows() -> None:
+    values = np.arange(1_440 * 2.0).reshape(1_440, 2)
+    values[:, 1] = np.nan
+    halves = [Segment("a", 0, values[:700]), Segment("a", 800, values[700:]), Segment("b", 0, values[:1_439])]
+    assert asset_levels(halves, MINUTE) == {"a": [1_439.0, None]}
+    huge = [Segment("a", 0, np.full((1_440, 2), 1e308))]
+    assert asset_levels(huge, MINUTE) == {"a": [None, None]}
+    many = [Segment(f"{i:05d}", 0, values) for i in range(MOST_NUMBERS // 2 + 2)]
+    assert list(asset_levels(many, MINUTE)) == [segment.asset for segment in many[:-2]]
