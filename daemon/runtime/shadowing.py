@@ -59,14 +59,18 @@ class Shadowing:
         self._pauses = pauses
         self._clock = clock
         self._records: dict[str, DecisionRecord | None] = {}  # by stream: the candidate that is in shadow
+        self._over: set[tuple[str, str, str]] = set()  # shadows that are over, see ``_begin_of``
         self._unusable: dict[str, str] = {}  # by stream: why that candidate cannot be used here
         self._not_before_s: dict[str, float] = {}  # by stream, on the clock
 
     def heard(self, record: DecisionRecord) -> None:
-        """A decision was made, here or elsewhere; in their order."""
+        """A decision was made, here or elsewhere; in their order, and each may come again."""
         known = self._records.get(record.stream)
+        if record.in_shadow and (record == known or _begin_of(record) in self._over):
+            return
         now = candidate_after(known, record)
         if now is not known:
+            self._over |= {_begin_of(one) for one in (known, record) if one is not None and one is not now}
             self._unusable.pop(record.stream, None)
         self._records[record.stream] = now
 
@@ -149,3 +153,8 @@ class Shadowing:
     def hold_back(self, stream: StreamRun) -> None:
         """A decision could not be published: nothing is due for a while."""
         self._not_before_s[stream.spec.name] = self._clock() + AGAIN_S
+
+
+def _begin_of(record: DecisionRecord) -> tuple[str, str, str]:
+    """What a shadow is known by: stream, candidate and when it began; the last is empty where there is none."""
+    return record.stream, record.version, "" if record.shadow is None else record.shadow.since

@@ -11,10 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
-from daemon.adapters.registry import ModelDirectory
+from daemon.adapters.registry import DecisionRecord, ModelDirectory, TriggerFact
 from daemon.adapters.simulator import SENSORS, Fleet
 from daemon.commands.demo import START
 from daemon.commands.models import (
@@ -28,11 +29,14 @@ from daemon.commands.models import (
     roll_back,
     show_model,
 )
+from daemon.commands.models.described import described
+from daemon.commands.models.registries import opened
 from daemon.commands.models.tables import diff_lines, list_rows, recall_rows, sensor_rows, show_lines
 from daemon.commands.train import TrainOptions, train_files
 from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
+from daemon.runtime.deciding import into_shadow
 from tests.commands.fleet import LINEAR, fleet_table
 from tests.running import Daemon, command, config_for, make_topic, send, unique
 
@@ -91,6 +95,23 @@ def kept(tmp_path: Path, line: list[Bundle]) -> ModelsOptions:
         "pumps", line[1].version, "not worse than the incumbent", "anomalyd", "2026-01-02T00:00:00Z"
     )
     return ModelsOptions(directory=tmp_path / "models")
+
+
+async def test_a_candidate_in_shadow_is_named_while_its_parent_is_in_force(
+    kept: ModelsOptions, line: list[Bundle]
+) -> None:
+    candidate = DecisionRecord("pumps", TriggerFact("drift"), True, "", "", line[2].version, line[1].version)
+    async with opened(kept) as models:
+        record = into_shadow(candidate, 0, 6 * 3600 * 10**9)
+        shadowed = replace(models, candidates={"pumps": record})
+        entries = [await described(shadowed, "pumps", one.version) for one in line]
+        other = msgspec.structs.replace(record, parent="another")
+        void = replace(models, candidates={"pumps": other})
+        assert (await described(void, "pumps", line[2].version))["shadow_until"] is None
+    assert [one["shadow_until"] for one in entries] == [None, None, "1970-01-01T06:00:00Z"]
+    assert [row[2] for row in list_rows(entries)] == ["before", "yes", "in shadow until 1970-01-01 06:00"]
+    shown = await show_model(kept, line[2].version) | {"shadow_until": "1970-01-01T06:00:00Z"}
+    assert show_lines(shown)[0].endswith("of stream pumps, in shadow until 1970-01-01 06:00")
 
 
 async def in_force(options: ModelsOptions) -> list[str]:

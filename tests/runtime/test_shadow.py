@@ -362,6 +362,20 @@ async def test_after_a_restart_it_goes_on_as_the_decisions_say() -> None:
     assert decisions(registry)[-1] == (mine.version, True, False)
 
 
+async def test_decisions_that_come_again_begin_no_shadow_that_is_over() -> None:
+    run, mine, registry = judging(), candidate(), shelf()
+    polls = [minutes(i, i + 1) for i in range(12)]
+
+    class Again(Shelf):
+        async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
+            return self.decided[:1]  # as after a reconnect, some of them at first
+
+    again = Again(pointers=registry.pointers, bundles=registry.bundles)
+    _, logs = await lived(run, again, result_of(mine), *polls)
+    assert decisions(again) == [(mine.version, False, True), (mine.version, True, False)]
+    assert [one["event"] for one in logs].count("shadow_begun") == 1
+
+
 async def test_a_bundle_that_cannot_be_read_ends_it() -> None:
     first, mine, registry = judging(), candidate(), shelf()
     polls = [minutes(i, i + 1) for i in range(8)]

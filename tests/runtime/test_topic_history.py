@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from daemon.adapters.kafka import KafkaSettings
 from daemon.adapters.schemas import RegistryError
+from daemon.alert import ShadowCounts
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.control import Feedback, Verdict, written
 from daemon.domain import (
@@ -32,6 +33,7 @@ from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady
 from daemon.runtime.published import NOTHING, OwnTopics
 from daemon.runtime.replica_history import ReplicaHistory
+from daemon.runtime.shadow import ShadowTally
 from daemon.runtime.topic_history import TopicHistory
 from daemon.runtime.trainer import TrainingJob, learn
 from daemon.stream.encoding import encode, read_alert
@@ -40,7 +42,7 @@ from tests.broker import create_topic, produce, read_topic
 from tests.registry import Registry
 from tests.running import unique
 from tests.runtime.histories import BASE_S, NOW, SPEC, alert, block, seconds_of
-from tests.runtime.test_drift_watch import THERE, interval
+from tests.runtime.test_drift_watch import HERE, THERE, interval
 from tests.stream.decode.framings import avro, confluent, text_of
 
 
@@ -328,6 +330,31 @@ async def test_the_drift_of_all_partitions_is_read_from_its_topic(topic: Topic) 
     known = topics.drift
     await topics.measure_drift()
     assert topics.drift is known  # nothing came: nothing is read
+
+
+@pytest.mark.kafka
+async def test_the_counts_of_a_candidate_in_shadow_are_read_of_all_partitions_each_once(topic: Topic) -> None:
+    drift = unique("drift")
+    await create_topic(topic.connection.bootstrap_servers, drift)
+    topics = ReplicaHistory(topic.connection, topic.spec, 1_000, oldest=True, own=OwnTopics(drift=drift))
+    topics.shadow = tally = ShadowTally("m1", "m2", 0)
+    counts = ShadowCounts("m2", 90, episodes=2, both=1)
+    records = [
+        replace(interval(hour, "ok", where), shadow=counts) for hour in range(2) for where in (HERE, THERE)
+    ]
+    others = [replace(records[0], stream="fans"), replace(records[0], model="m0")]
+    judged = 0
+    for some in (records[:3], others, records[3:], ()):
+        lines = [(b"pumps", encode(one, NOW).value) for one in some] + [(b"pumps", b"no record of m1")]
+        await produce(topic.connection.bootstrap_servers, drift, lines)
+        await topics.measure_shadow()
+        judged += sum(one.windows + one.explained for one in some if one in records)
+        assert tally.judged == judged
+    assert tally.counts == ShadowCounts("m2", 360, episodes=8, both=4)
+    assert tally.reached == {HERE: records[-1].end_ns, THERE: records[-1].end_ns}
+    topics.shadow = ShadowTally("m1", "m2", 0)
+    await topics.measure_shadow()
+    assert topics.shadow.counts == tally.counts  # as after a restart
 
 
 @pytest.mark.kafka

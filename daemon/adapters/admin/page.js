@@ -368,6 +368,21 @@ function trainingNow(streams, stream) {
   );
 }
 
+function inShadow(streams, stream, day) {
+  const now = stream.shadow;
+  const counts = [
+    now.episodes + " episodes in " + now.windows + " windows",
+    now.both + " of them with the model in use",
+    "which had " + (now.incumbent_episodes - now.both) + " more",
+  ];
+  return h(
+    "div",
+    "row",
+    line(h("span", "", h("b", "mono", now.version), ofStream(streams, stream.name)), chip("", "in shadow")),
+    h("p", "", "until " + stamp(now.until, day) + " UTC · " + counts.join(", ")),
+  );
+}
+
 function modelChange(change, day) {
   return h(
     "div",
@@ -381,6 +396,7 @@ function modelPanel([streams, day]) {
   const rows = streams.flatMap((stream) => [
     ...(stream.model ? [modelInUse(streams, stream, day)] : []),
     ...(stream.training ? [trainingNow(streams, stream)] : []),
+    ...(stream.shadow ? [inShadow(streams, stream, day)] : []),
     ...(stream.model && control ? [h("div", "row", retrainButton(streams, stream))] : []),
     ...stream.models.slice(0, 12).map((change) => modelChange(change, day)),
   ]);
@@ -431,7 +447,7 @@ function show(s, rate) {
   part("audits", only(s.streams, "imputation"), auditTable);
   part("stops", [s.stops, day], stopsPanel);
   part("decisions", [only(s.streams, "decisions"), day], decisionsPanel);
-  part("models", [only(s.streams, "model", "calibration", "trained_at", "models", "training"), day], modelPanel);
+  part("models", [only(s.streams, "model", "calibration", "trained_at", "models", "training", "shadow"), day], modelPanel);
   for (const canvas of document.querySelectorAll("canvas[data-spark]"))
     sparkline(canvas, ...JSON.parse(canvas.dataset.spark));
   notice(troubleOf(s), false);

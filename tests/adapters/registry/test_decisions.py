@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from daemon.adapters.kafka import FencedWriter, KafkaSettings, Message, TransactionFailed
 from daemon.adapters.registry import (
@@ -14,10 +15,12 @@ from daemon.adapters.registry import (
     KafkaModels,
     Span,
     TriggerFact,
+    candidate_after,
     models_topic,
     retrain_topic,
 )
 from daemon.errors import OvertakenError
+from daemon.runtime.deciding import into_shadow, out_of_shadow
 from daemon.runtime.model_store import ModelStore
 from tests.broker import create_topic, read_topic
 from tests.running import unique
@@ -109,6 +112,59 @@ async def test_of_two_processes_that_train_one_stream_the_one_that_began_last_de
         assert len(await read_topic(kafka_bootstrap, f"{prefix}.retrain")) == 2
     finally:
         await asyncio.gather(zombie.stop(), leader.stop())
+
+
+def test_a_candidate_is_in_shadow_until_the_next_decision_on_it_or_another_promotion() -> None:
+    begun = into_shadow(record("v2", promoted=True), 0, 10**9)
+    over = out_of_shadow(begun, "2026-01-02T00:00:00Z", reason="r")
+    other = into_shadow(record("v3", promoted=True), 0, 10**9)
+    for known, decision, now in (
+        (None, begun, begun),
+        (None, record("v2"), None),
+        (begun, record("v3"), begun),  # another training came to nothing
+        (begun, record(""), begun),
+        (begun, record("v3", promoted=True), None),
+        (begun, over, None),
+        (begun, other, other),
+        (other, over, other),
+    ):
+        assert candidate_after(known, decision) == now
+
+
+@pytest.mark.kafka
+async def test_a_candidate_in_shadow_is_read_by_other_replicas_and_promoted_only_over_its_parent(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    prefix = unique("out")
+    for topic in (models_topic(prefix), retrain_topic(prefix)):
+        await create_topic(kafka_bootstrap, topic.name)
+    leader, other = (Replica(kafka_bootstrap, prefix, tmp_path / name) for name in "lo")
+    one, two, three = (trained_bundle(centre) for centre in (0.5, 0.7, 0.9))
+    begun = into_shadow(replace(record(two.version, promoted=True), parent=one.version), 0, 6 * 3600 * 10**9)
+    after = out_of_shadow(begun, "2026-01-02T00:00:00Z", reason="in shadow", promoted=True)
+    try:
+        for decision, bundle in ((record(one.version, promoted=True), one), (begun, two)):
+            await leader.store.lead("pumps")
+            await leader.store.decide(decision, bundle.to_bytes())
+        assert list(await other.store.decisions(to_the_end=True))[-1] == begun
+        assert await other.store.kept("pumps", two.version) == two.to_bytes()
+        assert await other.promoted() == one.version
+
+        # Somebody puts another version in force before the leader knows of it.
+        await other.models.publish("pumps", three.version, three.to_bytes())
+        await other.models.promote("pumps", three.version, "by hand", "kim")
+        await leader.store.lead("pumps")
+        with pytest.raises(OvertakenError, match=three.version):
+            await leader.store.decide(after, two.to_bytes())
+        assert await other.promoted() == three.version
+
+        await other.models.promote("pumps", one.version, "back", "kim")
+        await leader.store.lead("pumps")
+        await leader.store.decide(after, two.to_bytes())
+        assert await other.promoted() == two.version
+        assert list(await other.store.decisions(to_the_end=True)) == [after]
+    finally:
+        await asyncio.gather(leader.stop(), other.stop())
 
 
 @pytest.mark.kafka
