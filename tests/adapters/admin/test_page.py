@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.adapters.telemetry import Lifecycle, Status
+from daemon.adapters.telemetry import Lifecycle, ShadowNow, Status
+from daemon.alert import ShadowCounts
 from daemon.control import Feedback, MaintenanceOrder, RetrainRequest, Verdict, read_control
 from daemon.domain import Phase
 from daemon.trigger import Cause, Trigger
@@ -292,4 +293,22 @@ def test_the_buttons_and_their_dialog_fit_the_screen(
         assert page.value(unnamed) == 0
         page.key("Escape")
         page.wait("!document.getElementById('tell').open")
+
+
+def test_a_candidate_in_shadow_shows_until_when_and_what_it_would_have_alerted(
+    port: ServedStatus, page: Page
+) -> None:
+    (name,) = port.status.streams
+    counts = ShadowCounts("5f3a9c1e", windows=1200, episodes=3, incumbent_episodes=4, both=2)
+    shadow = ShadowNow("5f3a9c1e", "b5c84fe9", 0, 6 * 3600 * 10**9, lambda: counts)
+    port.status.streams[name].shadow = shadow
+    page.problems.clear()
+    for width in WIDTHS:
+        page.open(port.url, width)
+        shown = page.value("document.querySelector('#models').innerText")
+        assert "5f3a9c1e" in shown
+        assert "until 1970-01-01 06:00:00 UTC · 3 episodes in 1200 windows, 2 of them with" in shown
+        assert "which had 2 more" in shown
+        assert page.misfits() == []
+    port.status.streams[name].shadow = None
     assert page.problems == []
