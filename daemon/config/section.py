@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
+MAX_ROWS = 100_000_000
+"""The most rows to learn from: more than any machine can hold."""
+
 
 class Section(BaseModel):
     """A part of the configuration: immutable, unknown keys refused."""

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from daemon.calendar import check_fields
 from daemon.config.agreement import check_conditions, check_names, check_units, names_in_messages
 from daemon.config.http import HttpSection
+from daemon.config.learning import AuditSection, DriftSection, DrillSection, PromotionSection, RetrainSection
 from daemon.config.notation import (
     LONGEST,
     Duration,
@@ -38,13 +39,12 @@ from daemon.config.notation import (
     is_loopback,
     one_or_more,
     parse_budget,
-    parse_cpu_share,
     parse_min_deviation,
     parse_persistence,
 )
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.config.schema_files import with_schema_files
-from daemon.config.section import Section
+from daemon.config.section import MAX_ROWS, Section
 from daemon.control import INSTANTS
 from daemon.detector import REACH
 from daemon.documents import shown
@@ -72,8 +72,6 @@ from daemon.mapping import (
     SensorRule,
 )
 
-MAX_ROWS = 100_000_000
-"""The most rows to learn from: more than any machine can hold."""
 MAX_OPEN_ROWS = 1_000_000
 """The most rows of one asset that may still change: 8 bytes each are kept for every asset."""
 MAX_SEED = 2**63 - 1
@@ -485,41 +483,6 @@ class AlertsSection(Section):
             learn_rows,
             spec.hop,
         )
-
-
-class DriftSection(Section):
-    """``interval``: the event time over which drift is summed and judged, at least one window."""
-
-    interval: PositiveDuration = timedelta(hours=1)
-
-
-class RetrainSection(Section):
-    """``every``: event time between trainings, null for never; ``rows``: recent rows to learn from.
-
-    ``accept_regimes_after``: a regime that has lasted so long may be learned; null: not before it is over.
-    """
-
-    every: PositiveDuration | None = timedelta(hours=24)
-    rows: int = Field(default=50_000, ge=100, le=MAX_ROWS)
-    accept_regimes_after: PositiveDuration | None = None
-
-
-class PromotionSection(Section):
-    """``shadow``: event time for which a candidate judges beside the model before it takes over; null: it does at once."""
-
-    shadow: PositiveDuration | None = None
-
-
-class DrillSection(Section):
-    """``share``: of one CPU's time, for fire drills beside the stream; 0 for none."""
-
-    share: Annotated[float, BeforeValidator(parse_cpu_share)] = 0.01
-
-
-class AuditSection(Section):
-    """``one_in``: one in so many known readings is hidden from the model, to measure how it is filled; 0 or null: none."""
-
-    one_in: int | None = Field(default=1000, ge=0, le=MAX_ROWS)
 
 
 class OutputsSection(Section):
