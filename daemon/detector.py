@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.asset_drift import AssetDriftReference
 from daemon.domain import Floats, Ints, Mask
 from daemon.habit import SilenceHabit
 
@@ -362,3 +363,4 @@ class DriftReference:
     residual_variance: Floats  # (C,)
     latent_threshold: float  # nats, total over dimensions
     residual_threshold: float  # nats, total over sensors
+    assets: AssetDriftReference | None = None  # None: the drift of single assets is not measured

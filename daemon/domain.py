@@ -1,12 +1,11 @@
 """The domain: the values that pass between the parts of the program, without behaviour.
 
-In this order: array types and time; a stream and the settings of its model and alarms; input (records, readings);
-output (alerts, imputed rows, scores, drift, dead letters); what a source delivers and takes back.
+In this order: array types and time; a stream and the settings of its model and alarms; input (records, readings); output
+(alerts, imputed rows, scores, drift, dead letters); what a source delivers and takes back.
 
 Conventions: shape letters are B windows, L steps of a window, C sensors, Z latents, S window lengths
-(shortest first). Instants inside the core are integer nanoseconds since the epoch (``*_ns``), because they
-are compared and floored millions of times; they become aware UTC datetimes where they leave it. A higher
-score is more anomalous. KL is KL(q(z|x) || N(0, I)) in nats.
+(shortest first). Instants inside the core are integer nanoseconds since the epoch (``*_ns``), because they are compared
+and floored millions of times; they leave it as aware UTC datetimes. A higher score is more anomalous. KL is in nats.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from daemon.alert import PartScore as PartScore
 from daemon.alert import Phase as Phase
 from daemon.alert import Severity as Severity
 from daemon.control import Feedback
+from daemon.drifting import NOT_MEASURED, DriftingAsset, FleetDrift
 from daemon.mapping import PLAIN, Assembly, InputMapping, SensorRule
 
 Floats = NDArray[np.float64]
@@ -458,8 +458,8 @@ class AlertEvent:
     began: Sequence[AlertKind] = ()  # kinds of which a part opens with it, where none was open in it
     ended_ns: int | None = None  # when it closes: the newest row with something beyond its limits
     absorbed: bool = False  # when it closes as usual by now, though its sensors are as far off as before
-    continued_by: str | None = None
-    """When it closes because another alert has its sensors from now on: the fingerprint of that one."""
+    drift: DriftingAsset | None = None  # of a drift, when it opens: its last interval
+    continued_by: str | None = None  # when it closes because this alert has its sensors from now on
 
     @property
     def over(self) -> bool:
@@ -533,7 +533,8 @@ class DriftRecord:
     reading_sum: tuple[float, ...] = ()  # per sensor, in training sd from the training mean; and of squares
     reading_square_sum: tuple[float, ...] = ()
     expected_sum: tuple[float, ...] = ()  # of what the model decoded, in the same units
-    explained: int = 0  # windows left out of all sums: an open episode of their asset explains them
+    explained: int = 0  # windows left out of all sums: an open episode or drift of their asset explains them
+    fleet: FleetDrift = NOT_MEASURED
     shadow: ShadowCounts | None = None  # of the candidate that judges beside the model; None: there is none
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from daemon.asset_drift import AssetDriftReference
 from daemon.detector import (
     DriftReference,
     Evidence,
@@ -48,6 +49,7 @@ class CentreDetector:
     carried: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """(asset, row) at which that asset's windows continue training's -> its baseline there."""
     drift_threshold: float = 0.5
+    asset_drift: AssetDriftReference | None = None
     silence: SilenceHabit | None = None
     pace: float = 0.0
     """Of each sensor's mean distance from the centre: it deviates above 2, down to 1. 0: nothing deviates."""
@@ -78,6 +80,7 @@ class CentreDetector:
             residual_variance=np.ones(C),
             latent_threshold=self.drift_threshold,
             residual_threshold=self.drift_threshold,
+            assets=self.asset_drift,
         )
 
     @property

@@ -581,7 +581,7 @@ async def test_outputs_of_a_failed_commit_count_once() -> None:
     assert status.opened == 1
 
 
-@moves('drift_kl_nats{kind="latent"}', 'drift_kl_nats{kind="residual"}')
+@moves('drift_kl_nats{kind="latent"}', 'drift_kl_nats{kind="residual"}', "drift_assets")
 async def test_drift_is_measured(bundle: Bundle) -> Metrics:
     return await live(bundle)
 

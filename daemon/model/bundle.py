@@ -24,6 +24,7 @@ import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from daemon.asset_drift import AssetDriftReference
 from daemon.detector import DriftReference
 from daemon.domain import Budget, Floats, Ints, ModelSettings
 from daemon.errors import BundleError
@@ -48,7 +49,7 @@ from daemon.model.trend import TrendLimits
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 5
+FORMAT = 6
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -244,6 +245,9 @@ class Bundle:
         if self.trend is not None:
             arrays.update({f"trend.{k}": v for k, v in self.trend.arrays().items()})
         arrays.update({f"drift.{k}": getattr(self.drift, k) for k in _DRIFT_ARRAYS})
+        about = self.drift.assets
+        if about is not None:
+            arrays.update({f"drift.asset.{k}": getattr(about, k) for k in _ASSET_DRIFT_ARRAYS})
         arrays["longest_constant"] = self.longest_constant
         if self.silence is not None:
             arrays.update({f"silence.{k}": v for k, v in self.silence.arrays().items()})
@@ -265,7 +269,8 @@ class Bundle:
             "sustained": None if self.sustained is None else self.sustained.facts(),
             "silence": None if self.silence is None else {"own": [list(one) for one in self.silence.own]},
             "trend": None if self.trend is None else self.trend.facts(),
-            "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")},
+            "drift": {k: _number(getattr(self.drift, k)) for k in ("latent_threshold", "residual_threshold")}
+            | {"assets": None if about is None else {"names": list(about.names), "memory": about.memory}},
             "facts": dict(self.facts),
             "weights": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
         }
@@ -327,6 +332,7 @@ class Bundle:
 
 
 _DRIFT_ARRAYS = ("latent_mean", "latent_variance", "residual_mean", "residual_variance")
+_ASSET_DRIFT_ARRAYS = ("mean", "variance", "threshold")
 
 
 def manifest_of(data: bytes) -> tuple[str, Manifest]:
@@ -434,10 +440,20 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         )
         check_weights(weights, vae.shapes(), vae.kind)
     reference: dict[str, Any] = under("drift.")
+    about_drift = manifest.drift
     edges: dict[str, Any] = {
         name: np.inf if edge is None else edge
-        for name, edge in msgspec.structs.asdict(manifest.drift).items()
+        for name, edge in (
+            ("latent_threshold", about_drift.latent_threshold),
+            ("residual_threshold", about_drift.residual_threshold),
+        )
     }
+    if about_drift.assets is not None:
+        edges["assets"] = AssetDriftReference(
+            about_drift.assets.names,
+            **{name: reference[f"asset.{name}"] for name in _ASSET_DRIFT_ARRAYS},
+            memory=about_drift.assets.memory,
+        )
     return Bundle(
         settings=manifest.settings,
         sensors=manifest.sensors,

@@ -38,6 +38,7 @@ from daemon.errors import NotEnoughData
 from daemon.habit import SilenceHabit
 from daemon.model import imputation, synthesis
 from daemon.model.anchor import LEVELS, asset_levels
+from daemon.model.asset_drift import asset_drift_reference
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
 from daemon.model.cleaning import Cleaned, cleaned
@@ -171,11 +172,16 @@ def train(
         conditions=labels,
         models=models,
         calibration=calibration,
-        drift=drift_reference(
-            posterior,
-            cross.latent_kl,
-            [piece.measured.residual / calibration.residual_rms for piece in cross.held],
-            max(target.drift_rows // spec.hop, 1),
+        drift=replace(
+            drift_reference(
+                posterior,
+                cross.latent_kl,
+                [piece.measured.residual / calibration.residual_rms for piece in cross.held],
+                max(target.drift_rows // spec.hop, 1),
+            ),
+            assets=asset_drift_reference(
+                cross.held, deployed, calibration.residual_rms, target.drift_rows, spec.period_ns, spec.hop
+            ),
         ),
         longest_constant=longest_constant(history, NEVER),
         sustained=sustained,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from daemon.domain import DriftRecord, InputPartition, iso
-from daemon.stream.drift import EXCEEDANCES
+from daemon.stream.asset_drift import EXCEEDANCES
 from daemon.stream.encoding import PublishedDrift
 
 KEPT = 4 * EXCEEDANCES

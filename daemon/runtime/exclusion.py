@@ -242,7 +242,7 @@ def drifted(
     partitions_of: Mapping[str, frozenset[InputPartition]],
     accepted: Mapping[str, int],
 ) -> list[LeftOut]:
-    """The rows of drift intervals: of each asset those of its partitions.
+    """The rows of drift intervals: of each asset those of its partitions, where it is the stream that drifts, and its own.
 
     Args:
         intervals: of the stream.
@@ -251,7 +251,11 @@ def drifted(
             training saw until a training has learned it: the intervals of its partitions that end later are kept.
     """
     flagged: dict[InputPartition, dict[int, int]] = {}  # start -> end
+    alone: dict[str, set[tuple[int, int]]] = {}
     for one in intervals:
+        for asset, start, end in one.assets:
+            if asset not in accepted or end <= accepted[asset]:
+                alone.setdefault(asset, set()).add((start, end))
         if one.verdict == "drift":
             flagged.setdefault(one.partition, {})[one.start_ns] = one.end_ns
     for asset, at_ns in accepted.items():
@@ -261,8 +265,9 @@ def drifted(
     return [
         LeftOut(asset, None, start, end - 1, over=True, margin=(0, 0), cause=DRIFT)
         for asset, partitions in partitions_of.items()
-        for partition in partitions
-        for start, end in sorted(flagged.get(partition, {}).items())
+        for start, end in sorted(
+            {span for each in partitions for span in flagged.get(each, {}).items()} | alone.get(asset, set())
+        )
     ]
 
 

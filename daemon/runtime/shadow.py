@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 
 from daemon.adapters.registry import DecisionRecord
 from daemon.alert import ShadowCounts
+from daemon.asset_drift import FEWEST_WINDOWS
 from daemon.detector import Detector
 from daemon.documents import counted
 from daemon.domain import DAY_NS, Budget, DriftRecord, InputPartition, StreamSpec
 from daemon.model.decision import Rule
 from daemon.model.promotion import by_chance
-from daemon.stream.drift import FEWEST_WINDOWS
 from daemon.stream.encoding import PublishedDrift
 from daemon.stream.timestamps import event_time_ns
 

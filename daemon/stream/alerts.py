@@ -52,6 +52,7 @@ from daemon.stream.episode_state import AlarmState
 from daemon.stream.incident import (
     ANOMALY,
     JOINING,
+    STREAM_DRIFT,
     AssetEpisodes,
     EpisodeStart,
     Incident,
@@ -353,6 +354,8 @@ class Episodes(OpenEpisodes):
         if known.with_part(start.part) is not None:
             return []
         names = [start.sensor] if start.kind in JOINING and start.sensor is not None else []
+        if start.of_asset:
+            names = [each.sensor for each in start.contributors]
         incident, phase = self._incidents.take_in(known, asset, start, names, row)
         window = self.planned.mute(incident, asset, row) if phase is Phase.OPENED else None
         if incident.muted and window is None:
@@ -406,7 +409,7 @@ class Episodes(OpenEpisodes):
         self.planned.muted.discard(asset)
         known = self.of(asset)
         # The stream's drift is kept under the stream's name, which the asset may have as well.
-        mine = [one for one in known.incidents if one.kind is not AlertKind.DRIFT]
+        mine = [one for one in known.incidents if STREAM_DRIFT not in one.parts]
         mine.sort(key=lambda one: (one.opened_ns, one.kind, one.sensor or ""))
         events: list[AlertEvent] = []
         for one in mine:

@@ -18,18 +18,21 @@ interval already published make another record for it, to be added too.
 which it has a silent or stuck sensor, are left out of all sums, and counted (``explained``). So the sums say how
 far everything else has moved, and the verdict of a record follows from its own sums.
 
+**One asset that drifts** is named, and does not make the stream's drift: see ``asset_drift``.
+
 **Which sensors carry it** (``carriers``): the residual's part is divided among sensors by their residual KL, the
 latent part by how far each sensor's readings moved from training's, for a latent has no sensor of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from daemon.alert import ShadowCounts
+from daemon.asset_drift import FEWEST_WINDOWS, LIMIT
 from daemon.detector import Detector, DriftReference, Scaling
 from daemon.domain import (
     AlertKind,
@@ -42,9 +45,13 @@ from daemon.domain import (
     Output,
     StreamSpec,
 )
+from daemon.drifting import DriftingAsset, FleetDrift
 from daemon.stream.alerts import Episodes
+from daemon.stream.asset_drift import EXCEEDANCES, AssetDrifts
+from daemon.stream.assets import AssetTable
+from daemon.stream.carriers import Moved, excess, leading
 from daemon.stream.event_time import NO_CLOCK
-from daemon.stream.incident import EpisodeStart, Part
+from daemon.stream.incident import STREAM_DRIFT, EpisodeStart
 from daemon.stream.snapshot import (
     DriftState,
     PartitionState,
@@ -53,20 +60,13 @@ from daemon.stream.snapshot import (
     pack_floats,
     unpack_floats,
 )
+from daemon.stream.summands import Summands
 
 ALL_TIME = 1 << 62
 """An event time after every interval."""
 
-FEWEST_WINDOWS = 32
-"""Below this an interval says nothing: the verdict is ``insufficient``."""
 MOST_INTERVALS = 64
 """Intervals that may be open at once: rows behind a clock that is far ahead would begin ever more."""
-EXCEEDANCES = 3
-"""Successive intervals above the threshold that make an alarm."""
-LIMIT = 10.0
-"""Standard deviations beyond which a residual or a reading counts as this: one absurd reading is no drift."""
-MOST_OF_IT = 0.9
-"""The share of a drift that the sensors which are named have together."""
 
 
 def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
@@ -104,38 +104,38 @@ def divergence(
 def carriers(
     record: DriftRecord, reference: DriftReference, scaling: Scaling, sensors: Sequence[str]
 ) -> list[Contributor]:
-    """The fewest sensors that make up ``MOST_OF_IT`` of a drift, the largest share first.
-
-    The residual's part and the latent part count in proportion to how far each is beyond its threshold. Observed is
-    the mean of a sensor's readings; expected the mean of what the model decoded, or where its readings, rather than
-    its residuals, have moved, the training mean.
-    """
+    """The fewest sensors that make up most of a drift, see ``Moved.carriers``."""
     count = np.maximum(np.array(record.residual_count, float), 1.0)
-    residual_kl = np.array(record.residual_kl)
     mean = np.array(record.reading_sum) / count
     variance = np.array(record.reading_square_sum) / count - mean**2
-    seen = np.array(record.residual_count) > 1
-    reading_kl = np.where(seen, gaussian_kl(mean, variance, np.zeros(len(mean)), np.ones(len(mean))), 0.0)
-    parts: list[Floats] = []
-    for nats, total, threshold in (
-        (residual_kl, float(residual_kl.sum()), reference.residual_threshold),
-        (reading_kl, float(np.sum(record.latent_kl)), reference.latent_threshold),
-    ):
-        over = total / max(threshold, 1e-9) if total > threshold else 0.0
-        parts.append(over * nats / max(float(nats.sum()), 1e-300))
-    total = float(np.sum(parts))
-    if not total > 0:
-        return []
-    share = np.sum(parts, axis=0) / total
-    decoded = parts[0] >= parts[1]
-    observed = scaling.mean + scaling.scale * mean
-    expected = scaling.mean + scaling.scale * np.where(decoded, np.array(record.expected_sum) / count, 0.0)
-    named: list[Contributor] = []
-    for c in np.argsort(-share, kind="stable").tolist():
-        named.append(Contributor(sensors[c], float(observed[c]), float(expected[c]), float(share[c])))
-        if sum(one.share for one in named) >= MOST_OF_IT:
-            break
-    return named
+    seen, none = np.array(record.residual_count) > 1, np.zeros(len(mean))
+    reading_kl = np.where(seen, gaussian_kl(mean, variance, none, np.ones(len(mean))), 0.0)
+    return Moved(
+        np.array(record.residual_kl),
+        reading_kl,
+        excess(float(np.sum(record.residual_kl)), reference.residual_threshold),
+        excess(float(np.sum(record.latent_kl)), reference.latent_threshold),
+        mean,
+        np.array(record.expected_sum) / count,
+        none,
+    ).carriers(sensors, scaling)
+
+
+def _drifting(record: DriftRecord, named: Sequence[Contributor]) -> DriftingAsset:
+    """How far the whole stream has drifted."""
+    latent = float(np.sum(record.latent_kl))
+    return DriftingAsset(
+        record.stream,
+        record.start_ns,
+        record.end_ns,
+        record.windows,
+        latent,
+        record.latent_threshold,
+        float(np.sum(record.residual_kl)),
+        record.residual_threshold,
+        [one.sensor for one in named],
+        leading(np.array(record.latent_kl)) if latent > record.latent_threshold else [],
+    )
 
 
 def _added(total: Floats, terms: Floats) -> Floats:
@@ -167,6 +167,17 @@ class Sums:
         """Nothing was added yet."""
         return Sums(0, np.zeros((2, latents)), np.zeros((3, sensors)), 0.0, np.zeros((3, sensors)), 0)
 
+    def with_those(self, other: Sums) -> Sums:
+        """The sums of both."""
+        return Sums(
+            self.windows + other.windows,
+            self.latent + other.latent,
+            self.residual + other.residual,
+            self.kl + other.kl,
+            self.readings + other.readings,
+            self.explained + other.explained,
+        )
+
 
 class Drift:
     """Drift of one input partition under one model.
@@ -188,6 +199,7 @@ class Drift:
         self.reference = reference
         self.model = model
         self.intervals: dict[int, Sums] = {}
+        self.apart: dict[int, Sums] = {}  # of these intervals, the windows of assets that drift
         self.exceeded = 0  # successive intervals above the threshold
         self.first_exceeded_ns = -1
 
@@ -202,49 +214,70 @@ class Drift:
 
     def add(self, summands: Summands) -> None:
         """Add scored windows."""
-        explained = summands.explained
-        for interval in np.unique(summands.times // self.interval_ns):
-            mine = summands.times // self.interval_ns == interval
-            these = mine & ~explained
-            known = self.intervals.get(int(interval))
-            if known is None:
-                known = Sums.none(summands.posterior.shape[1], summands.residual.shape[1])
-                self.intervals[int(interval)] = known
-            known.explained += int((mine & explained).sum())
+        numbers = summands.times // self.interval_ns
+        for interval in np.unique(numbers).tolist():
+            mine = numbers == interval
+            known = self._of(self.intervals, interval, summands)
+            known.explained += int((mine & summands.explained).sum())
             if summands.shadow is not None:
-                counted = summands.shadow[mine].sum(0)
-                known.shadow = counted if known.shadow is None else known.shadow + counted
-            if not these.any():
-                continue
-            z, nats = summands.posterior[these], summands.kl[these]
-            r = np.clip(summands.residual[these], -LIMIT, LIMIT)
-            seen = np.isfinite(r)
-            r = np.where(seen, r, 0.0)
-            read, expected = (
-                np.where(seen & np.isfinite(one[these]), np.clip(one[these], -LIMIT, LIMIT), 0.0)
-                for one in (summands.readings, summands.expected)
-            )
-            nats = np.where(np.isfinite(nats), nats, 0.0)
-            known.windows += len(z)
-            z_squared, r_squared, read_squared = z * z, r * r, read * read
-            known.latent = np.stack([_added(known.latent[0], z), _added(known.latent[1], z_squared)])
-            known.residual = np.stack(
-                [
-                    known.residual[0] + seen.sum(0),
-                    _added(known.residual[1], r),
-                    _added(known.residual[2], r_squared),
-                ]
-            )
-            known.readings = np.stack(
-                [
-                    _added(total, terms)
-                    for total, terms in zip(known.readings, (read, read_squared, expected), strict=True)
-                ]
-            )
-            known.kl = float(_added(np.array([known.kl]), nats[:, None])[0])
+                added = summands.shadow[mine].sum(0)
+                known.shadow = added if known.shadow is None else known.shadow + added
+            counted = mine & ~summands.explained
+            for sums, these in (
+                (self.intervals, counted & ~summands.apart),
+                (self.apart, counted & summands.apart),
+            ):
+                if these.any():
+                    self._add(self._of(sums, interval, summands), summands, these)
 
-    def end_intervals(self, event_time_ns: int, shadow: str = "") -> Iterator[DriftRecord]:
-        """Records of the intervals that ended before ``event_time_ns``, in order; ``shadow``: the candidate, if there is one.
+    @staticmethod
+    def _of(sums: dict[int, Sums], interval: int, summands: Summands) -> Sums:
+        known = sums.get(interval)
+        if known is None:
+            known = sums[interval] = Sums.none(summands.posterior.shape[1], summands.residual.shape[1])
+        return known
+
+    @staticmethod
+    def _add(known: Sums, summands: Summands, these: Mask) -> None:
+        z, nats = summands.posterior[these], summands.kl[these]
+        r = np.clip(summands.residual[these], -LIMIT, LIMIT)
+        seen = np.isfinite(r)
+        r = np.where(seen, r, 0.0)
+        read, expected = (
+            np.where(seen & np.isfinite(one[these]), np.clip(one[these], -LIMIT, LIMIT), 0.0)
+            for one in (summands.readings, summands.expected)
+        )
+        nats = np.where(np.isfinite(nats), nats, 0.0)
+        known.windows += len(z)
+        z_squared, r_squared, read_squared = z * z, r * r, read * read
+        known.latent = np.stack([_added(known.latent[0], z), _added(known.latent[1], z_squared)])
+        known.residual = np.stack(
+            [
+                known.residual[0] + seen.sum(0),
+                _added(known.residual[1], r),
+                _added(known.residual[2], r_squared),
+            ]
+        )
+        known.readings = np.stack(
+            [
+                _added(total, terms)
+                for total, terms in zip(known.readings, (read, read_squared, expected), strict=True)
+            ]
+        )
+        known.kl = float(_added(np.array([known.kl]), nats[:, None])[0])
+
+    def end_intervals(
+        self,
+        event_time_ns: int,
+        fleet_at: Callable[[int], FleetDrift] = lambda _: FleetDrift(),
+        shadow: str = "",
+    ) -> Iterator[DriftRecord]:
+        """Records of the intervals that ended before a time, in order.
+
+        Args:
+            event_time_ns: the time.
+            fleet_at: says what single assets do.
+            shadow: the candidate, if there is one.
 
         ``exceeded`` stands where each record leaves it while that record is looked at: one
         call may bring the end of one drift and the beginning of the next.
@@ -252,7 +285,7 @@ class Drift:
         for interval in sorted(i for i in self.intervals if (i + 1) * self.interval_ns <= event_time_ns):
             sums = self.intervals.pop(interval)
             counts = [] if sums.shadow is None else sums.shadow.tolist()
-            record = self._record(interval, sums)
+            record = self._record(interval, sums, fleet_at(interval))
             yield replace(record, shadow=ShadowCounts(shadow, *counts)) if shadow else record
 
     def snapshot(self) -> DriftState:
@@ -276,8 +309,10 @@ class Drift:
                 sums.kl,
                 pack_floats(sums.readings),
                 sums.explained,
+                apart,
             )
-            for interval, sums in self.intervals.items()
+            for apart, known_sums in ((False, self.intervals), (True, self.apart))
+            for interval, sums in known_sums.items()
         ]
         return DriftState(sums, self.interval_ns, reference, self.exceeded, self.first_exceeded_ns)
 
@@ -287,7 +322,7 @@ class Drift:
             latent = unpack_floats(sums.latent).reshape(2, -1)
             residual = unpack_floats(sums.residual).reshape(3, -1)
             readings = unpack_floats(sums.readings).reshape(3, -1)
-            self.intervals[sums.interval] = Sums(
+            (self.apart if sums.apart else self.intervals)[sums.interval] = Sums(
                 sums.windows, latent, residual, sums.kl, readings, sums.explained
             )
         self.exceeded = state.exceeded
@@ -311,11 +346,17 @@ class Drift:
         drift.restore(state.drift_state)
         return drift
 
-    def _record(self, interval: int, sums: Sums) -> DriftRecord:
+    def _record(self, interval: int, sums: Sums, fleet: FleetDrift) -> DriftRecord:
+        if (apart := self.apart.pop(interval, None)) is not None:
+            if fleet.moves:
+                sums = sums.with_those(apart)
+            else:
+                sums.explained += apart.windows
         latent_kl, residual_kl = divergence(sums.windows, sums.latent, sums.residual, self.reference)
         over = (
             latent_kl.sum() > self.reference.latent_threshold
             or residual_kl.sum() > self.reference.residual_threshold
+            or (fleet.moves and fleet.drifting > 1)
         )
         start = interval * self.interval_ns
         if sums.windows < FEWEST_WINDOWS:
@@ -350,32 +391,8 @@ class Drift:
             reading_square_sum=tuple(sums.readings[1].tolist()),
             expected_sum=tuple(sums.readings[2].tolist()),
             explained=sums.explained,
+            fleet=fleet,
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Summands:
-    """What the scored windows of a chunk add to the drift; ``places`` are theirs among its rows."""
-
-    places: Ints  # (W,) ascending
-    times: Ints  # (W,) event time of the newest row
-    posterior: Floats  # (W, Z)
-    residual: Floats  # (W, C)
-    kl: Floats  # (W,) nats
-    readings: Floats  # (W, C) of the newest row, in training sd from the training mean
-    expected: Floats  # (W, C) the same as decoded
-    explained: Mask  # (W,) of an asset with an open episode: left out, and counted
-    shadow: Ints | None = None  # (W, K) what they add to ``shadow.COUNTED``; None: there is no shadow
-
-    def followed_by(self, later: Summands) -> Summands:
-        """With those of later windows; before either is counted in a shadow."""
-        names = [name for name in Summands.__slots__ if name != "shadow"]
-        return Summands(*(np.concatenate([getattr(self, name), getattr(later, name)]) for name in names))
-
-    def part(self, begin: int, end: int) -> Summands:
-        """The windows of these indices."""
-        known = [name for name in Summands.__slots__ if getattr(self, name) is not None]
-        return Summands(**{name: getattr(self, name)[begin:end] for name in known})
 
 
 class DriftMonitor:
@@ -389,16 +406,24 @@ class DriftMonitor:
         partition: where the rows come from.
         interval_ns: of the drift records.
         episodes: where the alarm is raised.
+        assets: those of the partition.
 
     Attributes:
+        assets: their drift, one by one.
         drift: the sums under the model in force; None without a model.
         due_row: the fleet's row at which the next interval is over; ``NO_CLOCK`` before the first row.
         shadow: the candidate that judges beside the model in force; empty: none.
     """
 
     def __init__(
-        self, spec: StreamSpec, partition: InputPartition, interval_ns: int, episodes: Episodes
+        self,
+        spec: StreamSpec,
+        partition: InputPartition,
+        interval_ns: int,
+        episodes: Episodes,
+        assets: AssetTable,
     ) -> None:
+        self.assets = AssetDrifts(spec, interval_ns, assets, episodes)
         self.spec = spec
         self.partition = partition
         self.interval_ns = interval_ns
@@ -412,7 +437,8 @@ class DriftMonitor:
         """Measure against this model's reference from now on; the records of the outgoing model's intervals."""
         outgoing: list[Output] = []
         if self.drift is not None:
-            outgoing += self.drift.end_intervals(ALL_TIME, self.shadow)
+            outgoing += self.drift.end_intervals(ALL_TIME, self.assets.at_end_of, self.shadow)
+        self.assets.use(detector)
         self.drift = None
         if detector is not None:
             self._scaling = detector.scaling
@@ -447,16 +473,19 @@ class DriftMonitor:
             return []
         outputs: list[Output] = []
         stream, model = self.spec.name, self.drift.model
-        for record in self.drift.end_intervals(horizon_ns, self.shadow):
+        for record in self.drift.end_intervals(horizon_ns, self.assets.at_end_of, self.shadow):
             outputs.append(record)
             row = self.spec.row(record.end_ns)
-            if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES:
+            alone = record.fleet.judged == record.fleet.drifting == 1  # its own alert says so
+            if record.verdict == "drift" and self.drift.exceeded >= EXCEEDANCES and not alone:
                 onset = self.spec.row(self.drift.first_exceeded_ns)
                 named = carriers(record, self.drift.reference, self._scaling, self.spec.sensors)
-                start = EpisodeStart(AlertKind.DRIFT, onset, contributors=named)
+                start = EpisodeStart(
+                    AlertKind.DRIFT, onset, contributors=named, drift=_drifting(record, named)
+                )
                 outputs += self._episodes.open_unscored(stream, start, row, model)
             elif record.verdict == "ok":
-                outputs += self._episodes.close_unscored(stream, Part(AlertKind.DRIFT), row, model)
+                outputs += self._episodes.close_unscored(stream, STREAM_DRIFT, row, model)
         return outputs
 
     def add(
@@ -489,6 +518,8 @@ class DriftMonitor:
         while len(summands.places):
             stop = drift.room(summands.times)
             some = summands.part(0, stop)
+            events, some = self.assets.add(some)
+            outputs += events
             drift.add(some)
             if stop < len(summands.places):
                 horizon_ns = (min(drift.intervals) + 1) * self.interval_ns

@@ -32,6 +32,7 @@ from daemon.domain import (
     ScoredRow,
     iso,
 )
+from daemon.drifting import DriftingAsset
 from daemon.stream.rejection import RejectedError
 from daemon.stream.timestamps import event_time_ns, iso_or_number
 
@@ -126,9 +127,10 @@ def _part(score: PartScore) -> Json:
 
 
 def _source(alert: AlertEvent) -> str:
-    """The source of a CloudEvent: the stream; for drift, which belongs to a partition, that partition."""
+    """The source of a CloudEvent: the stream; for its drift, which belongs to a partition, that partition."""
     source = f"/anomalyd/{alert.stream}"
-    if alert.kind is AlertKind.DRIFT and alert.partition is not None:
+    of_stream = alert.kind is AlertKind.DRIFT and alert.asset == alert.stream
+    if of_stream and alert.partition is not None:
         source += f"/{alert.partition.topic}/{alert.partition.number}"
     return source
 
@@ -178,6 +180,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         data["clock"] = {"offset_seconds": alert.clock_offset_ns / SECOND_NS}
     if alert.per_day is not None:
         data["trend"] = {"per_day": alert.per_day}
+    if alert.drift is not None:
+        data["drift"] = _drifting(alert.drift)
     if alert.unread:
         data["unread"] = dict(sorted(alert.unread.items()))
     if alert.window_start_ns is not None:
@@ -253,7 +257,25 @@ def _drift(record: DriftRecord) -> Json:
             "square_sum": record.reading_square_sum,
             "expected_sum": record.expected_sum,
         },
+        "assets_judged": record.fleet.judged,
+        "assets_drifting": record.fleet.drifting,
+        "assets": [{"asset": one.asset} | _drifting(one) for one in record.fleet.assets],
     } | ({} if record.shadow is None else {"shadow": asdict(record.shadow)})
+
+
+def _drifting(one: DriftingAsset) -> Json:
+    return {
+        "start": iso(one.start_ns),
+        "end": iso(one.end_ns),
+        "windows": one.windows,
+        "latent": {
+            "kl_nats_total": one.latent_kl,
+            "threshold_nats": one.latent_threshold,
+            "dimensions": one.dimensions,
+        },
+        "residual": {"kl_nats_total": one.residual_kl, "threshold_nats": one.residual_threshold},
+        "sensors": one.sensors,
+    }
 
 
 def _total(nats: tuple[float, ...]) -> float:
@@ -399,6 +421,13 @@ class PublishedDrift:
     windows: int = 0
     explained: int = 0
     shadow: ShadowCounts | None = None
+    assets: tuple[tuple[str, int, int], ...] = ()  # that drift alone: each with the interval's start and end
+
+
+class _DriftingMessage(msgspec.Struct):
+    asset: str
+    start: str
+    end: str
 
 
 class _DriftMessage(msgspec.Struct):
@@ -412,6 +441,7 @@ class _DriftMessage(msgspec.Struct):
     windows: int = 0
     explained: int = 0
     shadow: ShadowCounts | None = None
+    assets: list[_DriftingMessage] = []  # none in records of earlier versions
 
 
 _drift_message = msgspec.json.Decoder(_DriftMessage).decode
@@ -437,6 +467,7 @@ def read_drift(message: bytes) -> PublishedDrift:
             record.windows,
             record.explained,
             record.shadow,
+            tuple((one.asset, event_time_ns(one.start), event_time_ns(one.end)) for one in record.assets),
         )
     except (msgspec.MsgspecError, RecursionError, RejectedError) as error:
         raise ValueError(f"no drift record: {type(error).__name__}") from error

@@ -17,10 +17,10 @@ from daemon.domain import AlertEvent, FilledRow, Mask, Output, ScoredRow
 from daemon.stream.audit import Audit, Audited, auditable
 from daemon.stream.chunk_windows import WindowedRows, cut_windows
 from daemon.stream.chunker import Chunk
-from daemon.stream.drift import Summands
 from daemon.stream.judge import Judgement
 from daemon.stream.parts import Parts
 from daemon.stream.steps import RowBlock, Step
+from daemon.stream.summands import Summands
 
 OUTPUTS_AT_ONCE = 500
 """Outputs of one step, where very many assets have one at the same record."""
@@ -117,16 +117,20 @@ class Evaluation:
             model=model,
             silent=replaying,
         )
+        summands = _counted(judgement.summands, explained, trending)
+        if replaying and summands is not None:
+            parts.drift.assets.add(summands, silent=True)
         if not replaying:
             if judging:
                 self._hide(windows, judgement)
                 step.audited = self.compared()
             self.emitted += len(outputs)
-            summands = _counted(judgement.summands, explained, trending)
             if judging and detector is not None and parts.shadow.on:
                 shadow = parts.shadow.judge(windows, judgement, detector.scaling)
                 summands = None if summands is None else replace(summands, shadow=shadow)
             drifted = parts.drift.add(chunk.boundaries, summands)
+            # Whether one asset drifts or the fleet does its own records do not tell.
+            parts.ledger.mark(output.asset for _, output in drifted if type(output) is AlertEvent)
             step.outputs = self._in_row_order(windows, outputs, drifted)
         return step
 

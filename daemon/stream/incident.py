@@ -12,6 +12,8 @@ incident, of deviations and anomalies alone, leaves it for one of its own. Of an
 sensors count (see ``attribution``): nearly every sensor has some share in it. The incident is over when all parts
 are. An asset that is silent, a clock, a condition and drift are about no sensor; each is always an incident of its own. So
 is a slow trend, but for a deviation of the same sensor to the same side: wear that has come to be seen in single rows.
+The drift of an asset joins a slow trend of one of the sensors that carry it, and nothing else: what another episode
+explains is no drift.
 
 **Regimes.** An incident whose sensors that are farthest off have been steady, and off to one side, for ``regime_rows`` is
 a new regime: a set point that was changed for good, or a fault that nobody has repaired. It is said by an update, and
@@ -38,16 +40,15 @@ from daemon.domain import (
     AlertKind,
     Contributor,
     Floats,
-    InputPartition,
     Mask,
     Severity,
     StreamSpec,
 )
+from daemon.drifting import DriftingAsset
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.deviation import Deviation
 from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.heights import Heights
-from daemon.stream.identity import digest
 from daemon.stream.snapshot import pack_floats, unpack_floats
 
 JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
@@ -73,10 +74,12 @@ class Part(NamedTuple):
 
     kind: AlertKind
     sensor: str | None = None  # of an unknown condition, its label
-    slow: bool = False  # a sensor's deviation from day to day (``trend``), beside its sustained one
+    slow: bool = False  # a sensor's deviation from day to day (``trend``) beside its sustained one, or an asset's drift
 
 
 ANOMALY = Part(AlertKind.ANOMALY)
+STREAM_DRIFT, ASSET_DRIFT = Part(AlertKind.DRIFT), Part(AlertKind.DRIFT, slow=True)
+"""Of a whole input partition, and of one asset."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +140,7 @@ class Incident:
 
     @property
     def slow(self) -> bool:
-        """Whether only a slow trend is open, which lasts for weeks: nothing else joins it, and nothing hides behind it."""
+        """Whether only a slow trend or a drift is open, which lasts for weeks: nothing else joins it, and nothing hides behind it."""
         return bool(self.parts) and all(part.slow for part in self.parts)
 
     @property
@@ -378,6 +381,13 @@ class AssetEpisodes:
         off = float(self.deviation.observed[c] - self.deviation.expected[c])
         return one if per_day is not None and per_day * off > 0 else None
 
+    def with_trend_of(self, names: Iterable[str], row_ns: int) -> Incident | None:
+        """The incident, opened up to this row, in which the slow trend of one of these sensors is open."""
+        trends = {Part(AlertKind.DEVIATION, name, slow=True) for name in names}
+        return next(
+            (one for one in self.incidents if trends & one.parts.keys() and one.opened_ns <= row_ns), None
+        )
+
     def outgrows(self, names: Iterable[str], height: float, row: int, window: int) -> bool:
         """Whether evidence of so many thresholds is far more than any of these sensors ever showed in its incident."""
         found = [self.heights.get(name) for name in names]
@@ -478,7 +488,7 @@ class AssetEpisodes:
             self.above_since,
             None if self.peaks is None else pack_floats(self.peaks.stacked()),
             None if self.deviation is None else pack_floats(np.stack(astuple(self.deviation))),
-            [one.snapshot() for one in self.incidents if one.kind is not AlertKind.DRIFT],
+            [one.snapshot() for one in self.incidents if STREAM_DRIFT not in one.parts],
             [(name, *astuple(one)) for name, one in self.heights.items()],
         )
 
@@ -512,11 +522,13 @@ class EpisodeStart:
     per_day: float | None = None  # of a slow trend, see ``AlertEvent``
     unread: Mapping[str, int] = field(default_factory=dict)  # of a silent sensor, see ``AlertEvent``
     contributors: Sequence[Contributor] = ()  # of a drift or trend; others follow from evidence
+    of_asset: bool = False  # of a drift, whether it is that of one asset
+    drift: DriftingAsset | None = None  # of a drift, how far
 
     @property
     def part(self) -> Part:
         """What opens."""
-        return Part(self.kind, self.sensor, self.per_day is not None)
+        return Part(self.kind, self.sensor, self.per_day is not None or self.of_asset)
 
     def told_by(self, event: AlertEvent) -> AlertEvent:
         """The first message, with what no evidence says."""
@@ -524,6 +536,7 @@ class EpisodeStart:
             event,
             clock_offset_ns=self.clock_offset_ns,
             unread=dict(self.unread),
+            drift=self.drift,
             contributors=self.contributors or event.contributors,
             sensors=event.sensors or tuple(each.sensor for each in self.contributors),
         )
@@ -541,64 +554,3 @@ class UnscoredChange:
     row: int
     part: Part | None
     start: EpisodeStart | None = None  # None: it is over
-
-
-def opened_by(
-    spec: StreamSpec,
-    partition: InputPartition,
-    asset: str,
-    start: EpisodeStart,
-    names: Sequence[str],
-    row: int,
-) -> Incident:
-    """The incident that a part of these sensors opens at a row; the part has yet to join it."""
-    kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
-    subject = start.sensor
-    if kind is AlertKind.DEVIATION and not slow:
-        subject = None  # others may come to deviate
-    named = names[0] if kind is AlertKind.DEVIATION else start.sensor
-    # Drift belongs to a partition, the others to an asset.
-    place = (partition.topic, partition.number) if kind is AlertKind.DRIFT else ()
-    return Incident(
-        kind,
-        subject,
-        digest(spec.name, asset, "trend" if slow else kind, named, opened_ns, *place, size=16),
-        opened_ns,
-        start.onset_row * spec.period_ns,
-        start.severity,
-        row + spec.window,
-        row,
-    )
-
-
-def joined_by(
-    known: AssetEpisodes, start: EpisodeStart, names: Iterable[str], height: float, row: int, spec: StreamSpec
-) -> Incident | None:
-    """The open incident that a part joins: the first with a sensor of it, else the nearest; None: none.
-
-    Args:
-        known: the asset's.
-        start: the part.
-        names: its sensors.
-        height: of its evidence, in thresholds; 0: it has none.
-        row: the present one.
-        spec: the stream.
-    """
-    if start.kind not in JOINING:
-        return None
-    one = known.moving_alike(start, spec)
-    if start.part.slow or (one is not None and not known.outgrows(names, height, row, spec.window)):
-        return one
-    nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
-    for one in known.incidents:
-        if one.kind not in JOINING or one.slow:
-            continue
-        apart = abs(start.onset_row - spec.row(one.onset_ns))
-        shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
-        if one.by_evidence and known.outgrows(shared, height, row, spec.window):
-            continue
-        if shared:
-            return one
-        if apart < nearest[0]:
-            nearest = apart, one
-    return nearest[1]

@@ -19,9 +19,8 @@ from daemon.stream.incident import (
     EpisodeStart,
     Incident,
     Part,
-    joined_by,
-    opened_by,
 )
+from daemon.stream.joining import joined_by, opened_by
 
 
 class Incidents:

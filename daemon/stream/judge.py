@@ -38,11 +38,11 @@ from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
-from daemon.stream.drift import Summands
 from daemon.stream.holding import METHOD
 from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.scored import ScoredWindows
+from daemon.stream.summands import Summands
 from daemon.stream.thresholds import Thresholds
 from daemon.stream.windowing import grown
 
@@ -353,15 +353,18 @@ class Judge:
         times = chunk.rows.rows[which] * self.spec.period_ns
         if self._emit_scores:
             judgement.outputs += scored.scored_rows(times, judgement.firing[which])
+        none = np.zeros(int(has_score.sum()), bool)
         summands = Summands(
             which[has_score],
+            chunk.rows.slots[which[has_score]],
             times[has_score],
             some.posterior[has_score],
             some.residual[has_score],
             verdicts.kl[has_score],
             chunk.windows.scaled[scored.windows[has_score], -1].astype(np.float64),
             detector.scaling.of(some.expected[has_score]).astype(np.float64),
-            np.zeros(int(has_score.sum()), bool),  # what episodes explain is known once they have moved on
+            none,  # what episodes explain is known once they have moved on
+            none,
         )
         earlier = judgement.summands
         judgement.summands = summands if earlier is None else earlier.followed_by(summands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.alarm import State
 from daemon.domain import AlertKind, StreamSpec
 from daemon.stream.episode_state import AlarmState, IncidentState
-from daemon.stream.incident import AssetEpisodes, Incident, Part
+from daemon.stream.incident import STREAM_DRIFT, AssetEpisodes, Incident
 
 
 class OpenEpisodes:
@@ -65,7 +65,7 @@ class OpenEpisodes:
     def snapshot_drift(self) -> IncidentState | None:
         """The open episode of drift, part of the partition's record."""
         known = self.assets.get(self.spec.name)
-        incident = None if known is None else known.with_part(Part(AlertKind.DRIFT))
+        incident = None if known is None else known.with_part(STREAM_DRIFT)
         return None if incident is None else incident.snapshot()
 
     def restore_drift(self, state: IncidentState) -> None:

@@ -110,7 +110,7 @@ class Parts:
             thresholds,
             Judge(spec, assets, episodes, thresholds, measured, scores=settings.scores),
             SilenceMonitor(spec, assets, ledger, ingest, episodes),
-            DriftMonitor(spec, partition, settings.drift_interval_ns, episodes),
+            DriftMonitor(spec, partition, settings.drift_interval_ns, episodes, assets),
             TrendMonitor(spec, assets, episodes),
             Controls(spec, assets, episodes.maintenance),
             Shadow(spec, partition, assets, episodes, settings.online),

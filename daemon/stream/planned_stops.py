@@ -13,7 +13,8 @@ from dataclasses import replace
 from daemon.domain import AlertEvent, AlertKind, InputPartition, Ints, Phase, Severity, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import extended
-from daemon.stream.incident import AssetEpisodes, EpisodeStart, Incident, UnscoredChange, opened_by
+from daemon.stream.incident import AssetEpisodes, EpisodeStart, Incident, UnscoredChange
+from daemon.stream.joining import opened_by
 from daemon.stream.maintenance import Maintenance
 
 UNMUTED = frozenset({AlertKind.DRIFT, AlertKind.CLOCK_SKEW})

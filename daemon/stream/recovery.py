@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from daemon.domain import Output, StateRecord
 from daemon.stream import snapshot
+from daemon.stream.asset_drift import fleet_left
 from daemon.stream.decode.births import Certificate
 from daemon.stream.drift import ALL_TIME, Drift
 from daemon.stream.event_time import NO_CLOCK
@@ -98,6 +99,7 @@ class Recovery:
             ),
             parts.ledger.forgotten_before,
             *(snapshot.DriftState.none(parts.drift.interval_ns) if drift is None else drift.snapshot()),
+            *parts.drift.assets.snapshot_partition(),
             parts.episodes.snapshot_drift(),
             [] if births is None else [snapshot.SequenceState(*each) for each in births.sequences],
             parts.controls.position,
@@ -130,6 +132,7 @@ class Recovery:
             parts.episodes.dismissals.snapshot(asset),
             parts.episodes.acceptances.snapshot(asset),
             parts.episodes.maintenance.snapshot(asset),
+            parts.drift.assets.snapshot(slot),
             parts.trend.snapshot(slot),
         )
 
@@ -232,9 +235,16 @@ class Recovery:
         same_interval = partition.drift_interval_ns == parts.drift.interval_ns
         if parts.model_changes.other_model or not same_interval:
             outgoing = Drift.outgoing(partition, parts.spec.name, parts.partition)
-            outputs += [] if outgoing is None else outgoing.end_intervals(ALL_TIME)
+            outputs += (
+                []
+                if outgoing is None
+                else outgoing.end_intervals(
+                    ALL_TIME, fleet_left(partition.drifting_state, partition.drift_interval_ns)
+                )
+            )
         elif parts.drift.drift is not None:
             parts.drift.drift.restore(partition.drift_state)
+            parts.drift.assets.restore_partition(partition.drifting_state)
         if same_interval:
             parts.drift.due_row = partition.clock.drift_due_row
         elif parts.ingest.clock.row != NO_CLOCK:
@@ -302,6 +312,8 @@ class Recovery:
             if known.baseline is not None:
                 parts.judge.restore_baseline(slot, snapshot.unpack_floats(known.baseline))
             parts.thresholds.restore(slot, known.threshold)
+            if known.drift is not None:
+                parts.drift.assets.restore(slot, known.drift)
         ingest.grid.restore(slot, asset, known.grid)
         parts.ledger.note_open_episode(asset, known.alarm is not None or bool(known.stuck))
         if known.alarm is not None:

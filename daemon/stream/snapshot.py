@@ -48,6 +48,7 @@ from daemon.domain import (
     StateRecord,
     StreamSpec,
 )
+from daemon.drifting import DriftingAsset
 from daemon.mapping import PLAIN
 from daemon.stream.course_state import AcceptedState, MemoryState
 from daemon.stream.episode_state import AlarmState, IncidentState
@@ -269,6 +270,19 @@ class UnreadState(NamedTuple):
     counts: list[tuple[int, str, int]]
 
 
+class AssetDriftState(msgspec.Struct, frozen=True, array_like=True):
+    """The drift of an asset (``asset_drift.AssetDrifts``); numbers of intervals, ``asset_drift.NONE`` where there is none."""
+
+    interval_ns: int
+    interval: int  # that its sums are of
+    judged: int  # the newest that could be judged
+    exceeded: int  # successive ones beyond the thresholds
+    first: int  # of these
+    windows: int  # of the interval
+    whole: float  # intervals in the sums, as far as they still count
+    sums: bytes  # single precision, with those of earlier intervals
+
+
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
     """One asset."""
 
@@ -300,6 +314,7 @@ class AssetState(msgspec.Struct, frozen=True, array_like=True):
     memory: MemoryState | None  # None: no episode is remembered
     accepted: list[AcceptedState]  # what became normal (``acceptance.Acceptances``)
     suppressed: list[int]  # the run that maintenance suppressed (``maintenance.Maintenance``); empty: none
+    drift: AssetDriftState | None  # None: nothing is added up under its model
     days: bytes  # (1 + 2C + D (1 + C),) the day, its sums and counts, and the D days before (``trend.TrendMonitor``)
 
     @property
@@ -347,6 +362,7 @@ class SumsState(msgspec.Struct, frozen=True, array_like=True):
     kl: float
     readings: bytes
     explained: int
+    apart: bool  # of windows of assets that drift
 
 
 class ReferenceState(msgspec.Struct, frozen=True, array_like=True):
@@ -373,6 +389,13 @@ class DriftState(NamedTuple):
     def none(interval_ns: int) -> DriftState:
         """Without a model there are no sums."""
         return DriftState([], interval_ns, None, 0, -1)
+
+
+class DriftingState(NamedTuple):
+    """The fields of ``PartitionState`` that ``AssetDrifts`` owns, in their order."""
+
+    drifting: list[DriftingAsset]
+    fleet_moves: bool
 
 
 class SequenceState(msgspec.Struct, frozen=True, array_like=True):
@@ -406,6 +429,8 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     reference: ReferenceState | None
     exceeded: int
     first_exceeded_ns: int
+    drifting: list[DriftingAsset]  # that the next drift record names
+    fleet_moves: bool
     drift_episode: IncidentState | None
     sequences: list[SequenceState]
     controlled: int  # control messages before this position have been taken ...
@@ -423,6 +448,11 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
         return DriftState(
             self.drift, self.drift_interval_ns, self.reference, self.exceeded, self.first_exceeded_ns
         )
+
+    @property
+    def drifting_state(self) -> DriftingState:
+        """The part of ``AssetDrifts``."""
+        return DriftingState(self.drifting, self.fleet_moves)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -121,9 +121,15 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         case AlertKind.UNKNOWN_CONDITION:
             text = f"{event.asset} runs in a condition new to the model ({event.sensor}) since {when}"
         case AlertKind.DRIFT:
-            text = f"the readings of {event.stream} have drifted from what the model learned, since {when}"
+            of_it = "" if event.asset == event.stream else " of it"
+            text = (
+                f"the readings of {event.asset} have drifted from what the model learned{of_it}, since {when}"
+            )
             if event.contributors:
-                text += f": {', '.join(difference(c, others=others) for c in event.contributors[:3])}"
+                # Where the others move alike, it is from itself that a sensor is apart.
+                implied = event.drift is None or event.drift.residual_kl > event.drift.residual_threshold
+                named = [difference(c, others=others and implied) for c in event.contributors[:3]]
+                text += f": {', '.join(named)}"
         case AlertKind.DEVIATION if event.sensor is not None:
             text = trend(event)
         case _:

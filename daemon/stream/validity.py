@@ -29,6 +29,7 @@ from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
 from daemon.maintenance import read_told
 from daemon.stream.acceptance import MOST_ACCEPTED
+from daemon.stream.asset_drift import MOST_NAMED, NONE
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.course import MOST_POINTS
 from daemon.stream.course_state import AcceptedState, MemoryState
@@ -39,8 +40,10 @@ from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.event_time import LARGEST_HELD, MOST_REPEATED, NO_CLOCK, most_held
 from daemon.stream.fleet_clock import NUMBERS
 from daemon.stream.heights import QUARTERS
+from daemon.stream.incident import STREAM_DRIFT
 from daemon.stream.maintenance import MOST_ORDERS
 from daemon.stream.snapshot import (
+    AssetDriftState,
     AssetState,
     BirthState,
     ClockState,
@@ -133,6 +136,7 @@ def asset_fault(
         or _grid_fault(known.grid, as_received(spec))
         or _derived_fault(known, spec)
         or _days_fault(known.days, spec)
+        or _asset_drift_fault(known.drift)
         or _unread_fault(known, spec)
         or _suppressed_fault(known.suppressed)
         or _sensors_fault(known, spec)
@@ -313,7 +317,7 @@ def _alarm_fault(alarm: AlarmState, newest: int, spec: StreamSpec) -> str | None
         return f"peaks have {len(alarm.peaks)} bytes"
     if alarm.deviation is not None and (fault := _deviation_fault(alarm.deviation, newest, C)):
         return fault
-    if any(episode.kind is AlertKind.DRIFT for episode in alarm.open):
+    if any(tuple(part) == STREAM_DRIFT for episode in alarm.open for *part, _ in episode.parts):
         return "an asset's episode is the stream's drift"
     if fault := _heights_fault(alarm, spec, newest):
         return fault
@@ -400,13 +404,15 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
         if kind in (AlertKind.ANOMALY, AlertKind.ASSET_SILENT, AlertKind.DRIFT) and sensor is not None:
             return f"an episode of kind {kind} that names a sensor"
     for kind, _, slow, _ in incident.parts:
-        if slow and kind is not AlertKind.DEVIATION:
+        if slow and kind not in (AlertKind.DEVIATION, AlertKind.DRIFT):
             return f"a slow trend of kind {kind}"
     if any(
         sensor not in spec.sensors for kind, sensor, *_ in incident.parts if kind is AlertKind.DEVIATION
     ) or not set(spec.sensors).issuperset([*incident.sensors, *incident.leading]):
         return "an alert of a sensor which there is not"
-    if incident.kind is not AlertKind.DRIFT and any(kind is AlertKind.DRIFT for kind, *_ in incident.parts):
+    if incident.kind is not AlertKind.DRIFT and any(
+        tuple(part) == STREAM_DRIFT for *part, _ in incident.parts
+    ):
         return "an asset's alert with the stream's drift"
     if incident.peaks is not None and len(incident.peaks) != 8 * len(spec.sensors) * len(
         PeakEvidence.__slots__
@@ -529,11 +535,30 @@ def _model_change_fault(
     return None
 
 
+def _asset_drift_fault(known: AssetDriftState | None) -> str | None:
+    if known is None:
+        return None
+    intervals = (known.interval, known.judged, known.first)
+    if known.interval_ns < 1 or known.exceeded < 0 or known.windows < 0 or not 0 <= known.whole < FAR:
+        return f"drift exceeded {known.exceeded} times in intervals of {known.interval_ns} ns"
+    if any(number != NONE and abs(number) * known.interval_ns > FAR for number in intervals):
+        return f"drift of intervals {intervals}"
+    if len(known.sums) % 4 or not (np.abs(np.frombuffer(known.sums, "<f4")) < LARGEST_SUM).all():
+        return "drift sums are not finite"
+    return None
+
+
 def _drift_fault(known: PartitionState, sensors: int) -> str | None:
-    if known.drift_interval_ns < 1 or len(known.drift) > MOST_INTERVALS:
+    if known.drift_interval_ns < 1 or len(known.drift) > 2 * MOST_INTERVALS:
         return f"{len(known.drift)} drift intervals of {known.drift_interval_ns} ns"
     if known.exceeded < 0 or not known.first_exceeded_ns >= -1:
         return f"drift exceeded {known.exceeded} times since {known.first_exceeded_ns}"
+    if len(known.drifting) > MOST_NAMED:
+        return f"{len(known.drifting)} assets that drift"
+    for one in known.drifting:
+        nats = (one.latent_kl, one.latent_threshold, one.residual_kl, one.residual_threshold)
+        if not all(number >= 0 for number in nats) or one.end_ns <= one.start_ns or one.windows < 0:
+            return f"an asset that drifts by {nats} nats"
     if known.drift and known.reference is None:
         return "drift without what it is measured against"
     if known.reference is None:
@@ -552,7 +577,7 @@ def _drift_fault(known: PartitionState, sensors: int) -> str | None:
         return "drift is measured against numbers that are not finite"
     if not (about.latent_threshold >= 0 and about.residual_threshold >= 0):  # infinite without a limit
         return "drift has a threshold below zero"
-    numbers = [sums.interval for sums in known.drift]
+    numbers = [(sums.interval, sums.apart) for sums in known.drift]
     if len(set(numbers)) != len(numbers):
         return "a drift interval comes twice"
     for sums in known.drift:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -342,6 +343,18 @@ def test_rows_of_drift_intervals_are_left_out_for_the_assets_of_their_partition(
     assert seconds_of(history, "p1") == [*range(50), *range(100, 150), *range(200, 300)]
     assert seconds_of(history, "p2") == list(range(50, 300))
     assert taken == {"drift": 2 * 150}
+
+
+def test_of_an_asset_that_drifts_alone_its_own_rows_are_left_out() -> None:
+    given_history = [segment("p1", 300), segment("p2", 300)]
+    alone = (("p2", (BASE_S + 100) * SECOND_NS, (BASE_S + 150) * SECOND_NS),)
+    intervals = [replace(interval(50, "ok"), assets=alone)]
+    history, taken = exclude_episodes(given_history, drifted(intervals, WHERE, {}), SPEC)
+    assert seconds_of(history, "p1") == list(range(300))
+    assert seconds_of(history, "p2") == [*range(100), *range(150, 300)]
+    assert taken == {"drift": 2 * 50}
+    accepted = {"p2": (BASE_S + 120) * SECOND_NS}
+    assert exclude_episodes(given_history, drifted(intervals, WHERE, accepted), SPEC)[1] == {}
 
 
 def test_drift_after_a_regime_was_accepted_is_learned() -> None:

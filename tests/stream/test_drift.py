@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.asset_drift import FEWEST_WINDOWS
 from daemon.detector import DriftReference, Scaling
 from daemon.domain import SECOND_NS, DriftRecord, Floats, InputPartition, Ints
-from daemon.stream.drift import FEWEST_WINDOWS, Drift, Summands, carriers
+from daemon.stream.drift import Drift, carriers
+from daemon.stream.summands import Summands
 
 HOUR = 3600 * SECOND_NS
 Z, C = 3, 2
@@ -27,6 +29,7 @@ def summands(times: Ints, posterior: Floats, residual: Floats, kl: Floats, expla
     """Windows of which the first ``explained`` are of an open episode; what was read is the residual, 0 was expected."""
     return Summands(
         np.arange(len(times)),
+        np.zeros(len(times), np.int64),
         times,
         posterior,
         residual,
@@ -34,6 +37,7 @@ def summands(times: Ints, posterior: Floats, residual: Floats, kl: Floats, expla
         residual,
         np.zeros_like(residual),
         np.arange(len(times)) < explained,
+        np.zeros(len(times), bool),
     )
 
 

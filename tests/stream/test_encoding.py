@@ -29,7 +29,8 @@ from daemon.domain import (
     ScoredRow,
     Severity,
 )
-from daemon.stream.encoding import DEAD_LETTER_BYTES, WHOLE_LETTER_BYTES, encode
+from daemon.drifting import DriftingAsset, FleetDrift
+from daemon.stream.encoding import DEAD_LETTER_BYTES, WHOLE_LETTER_BYTES, encode, read_drift
 from tests.stream.records import (
     DAY,
     NOW,
@@ -202,6 +203,32 @@ def test_drift_record_has_sums_divergences_and_a_verdict() -> None:
     assert told["residual"]["kl_nats"] == [0.25, None]
     assert told["residual"]["kl_nats_total"] == 0.25
     assert told["residual"]["count"] == [3, 0]
+    assert (told["assets_judged"], told["assets_drifting"], told["assets"]) == (0, 0, [])
+
+
+def test_a_drift_record_names_the_assets_that_drift() -> None:
+    start_ns, end_ns = DAY * SECOND_NS, (DAY + 3600) * SECOND_NS
+    one = DriftingAsset("p7", start_ns, end_ns, 60, 2.5, 1.0, 0.5, 0.75, ["bearing"], [3, 0])
+    fleet = FleetDrift(judged=40, drifting=1, assets=(one,))
+    numbers = ((0.0,), (0.0,), (0,), (0.0,), (0.0,), 0.0, (0.0,), (0.0,), 1.0, 1.0)
+    record = DriftRecord("pumps", PUMPS_0, start_ns, end_ns, "m1", 0, *numbers, verdict="ok", fleet=fleet)
+    value = encode(record, NOW).value
+    told = body(value)
+    assert (told["assets_judged"], told["assets_drifting"]) == (40, 1)
+    assert told["assets"] == [
+        {
+            "asset": "p7",
+            "start": "2024-01-01T00:00:00Z",
+            "end": "2024-01-01T01:00:00Z",
+            "windows": 60,
+            "latent": {"kl_nats_total": 2.5, "threshold_nats": 1.0, "dimensions": [3, 0]},
+            "residual": {"kl_nats_total": 0.5, "threshold_nats": 0.75},
+            "sensors": ["bearing"],
+        }
+    ]
+    assert read_drift(value).assets == (("p7", start_ns, end_ns),)
+    del told["assets"]  # as earlier versions wrote it
+    assert read_drift(json.dumps(told).encode()).assets == ()
 
 
 def dead_letter(value: bytes, key: bytes | None = b"k", timestamp_ns: int = NOW_NS) -> DeadLetter:

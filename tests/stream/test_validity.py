@@ -382,6 +382,7 @@ def test_a_partition_s_record_that_makes_no_sense_is_as_none() -> None:
         ("forgotten_before", 1 << 61),
         ("drift_interval_ns", 0),
         ("exceeded", -1),
+        ("drifting", [["p1", 5, 4, 1, 0.5, 0.1, 0.0, 1.0, ["a"], [0]]]),
     ]:
         records = changed(form, "", lambda fields, n=name, v=value: fields.__setitem__(names.index(n), v))  # type: ignore[misc]
         pipeline, said = successor(form, records)

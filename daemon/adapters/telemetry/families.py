@@ -247,6 +247,12 @@ FAMILIES: Final = (
         "KL of the newest interval against training, in nats, over all partitions held here together.",
         {"stream": Given.STREAMS, "kind": DRIFT_KINDS},
     ),
+    Family(
+        Kind.GAUGE,
+        "drift_assets",
+        "Assets held here that are beyond the drift thresholds of their own, in the newest interval.",
+        PER_STREAM,
+    ),
     Family(Kind.COUNTER, "episodes_opened_total", "Episodes opened.", PER_ALERT),
     Family(
         Kind.COUNTER, "episodes_closed_total", "Episodes closed, by the severity they ended with.", PER_ALERT

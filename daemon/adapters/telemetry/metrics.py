@@ -147,6 +147,11 @@ class StreamDrift:
         elif mine > newest:
             self.partitions[record.partition] = [record]
 
+    def assets(self) -> float:
+        """Assets beyond their own thresholds when the newest intervals ended; NaN while nothing is known."""
+        newest = [known[-1] for known in self.partitions.values() if known]
+        return sum(record.fleet.drifting for record in newest) if newest else math.nan
+
     def nats(self) -> tuple[float, float]:
         """Latent and residual KL of the newest interval, in total; NaN while nothing is known.
 
@@ -413,6 +418,7 @@ class ModelMetrics:
         self._trained = families.gauge("model_trained_timestamp_seconds")
         self._threshold = families.gauge("threshold")
         self._drift = families.gauge("drift_kl_nats")
+        self._drift_assets = families.gauge("drift_assets")
         self._promotions = families.counter("model_promotions_total")
         self._shadow_windows = families.counter("shadow_windows_total")
         self._shadow_episodes = families.counter("shadow_episodes_total")
@@ -455,6 +461,7 @@ class ModelMetrics:
     def _show_drift(self, stream: str) -> None:
         for kind, nats in zip(DRIFT_KINDS, self._drifting[stream].nats(), strict=True):
             self._drift.labels(stream, kind).set(nats)
+        self._drift_assets.labels(stream).set(self._drifting[stream].assets())
 
     def thresholds(self, stream: str, combined: float, parts: Mapping[str, float]) -> None:
         """The thresholds of the model in use, by score."""

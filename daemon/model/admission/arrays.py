@@ -1,7 +1,8 @@
 """The arrays of a bundle: the type, shape and range that the manifest requires of each.
 
-Three kinds of array may hold infinity, where it means "no limit": how far an imputed value may differ from
-the last one, which values a sensor can have, and how slowly a tail falls. Drift thresholds without a limit are null in the manifest.
+Four kinds of array may hold infinity, where it means "no limit": how far an imputed value may differ from
+the last one, which values a sensor can have, how slowly a tail falls, and how
+far an asset may drift. Drift thresholds without a limit are null in the manifest.
 """
 
 from __future__ import annotations
@@ -113,6 +114,13 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         }
     Z = latents + _rows(arrays, f"pca.{manifest.window}.variance")
     rules |= {"drift.latent_mean": _Rule((Z,)), "drift.latent_variance": _Rule((Z,), above=0.0)}
+    if manifest.drift.assets is not None:
+        A = len(manifest.drift.assets.names) + 1
+        rules |= {
+            "drift.asset.mean": _Rule((A, Z + 2 * C)),
+            "drift.asset.variance": _Rule((A, Z + 2 * C), above=0.0),
+            "drift.asset.threshold": _Rule((A, 2), above=0.0, limitless=True),
+        }
     tails = ["point", "reconstruction", *(f"top.{i}" for i in range(S))]
     tails += [f"latent.{i}.{which}" for i in range(S) for which in (0, 1)]
     for tail in (f"calibration.{name}" for name in tails):

@@ -94,11 +94,19 @@ class SilenceFacts(msgspec.Struct, frozen=True):
     own: tuple[tuple[Asset, Annotated[int, Meta(ge=0, le=10_000)]], ...]
 
 
+class AssetDriftFacts(msgspec.Struct, frozen=True):
+    """Whose own drift is measured, see ``daemon.asset_drift``."""
+
+    names: Annotated[tuple[Asset, ...], Meta(max_length=1_000)]
+    memory: Annotated[float, Meta(ge=0.0, lt=1.0)]
+
+
 class DriftThresholds(msgspec.Struct, frozen=True):
-    """None is no limit."""
+    """None is no limit; of ``assets``, that the drift of single ones is not measured."""
 
     latent_threshold: Number | None
     residual_threshold: Number | None
+    assets: AssetDriftFacts | None
 
 
 class TrendFacts(msgspec.Struct, frozen=True):

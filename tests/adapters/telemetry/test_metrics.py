@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -30,7 +31,9 @@ from daemon.domain import (
     Reason,
     Severity,
 )
-from daemon.stream.drift import Drift, Summands
+from daemon.drifting import FleetDrift
+from daemon.stream.drift import Drift
+from daemon.stream.summands import Summands
 from tests.adapters.telemetry.outputs import PARTITION, alert, dead_letter, drift_record, scored_row
 from tests.fakes import CentreDetector
 
@@ -54,7 +57,7 @@ LISTED = """build_info lifecycle_state dependency_up records_consumed_total reco
 dead_letters_total consumer_lag_records consumer_lag_seconds consumer_assigned_partitions
 consumer_rebalances_total offset_commits_total readings_imputed_total readings_late_total
 windows_scored_total inference_duration_seconds inference_batch_size anomaly_score threshold
-false_alarm_budget_ratio drift_kl_nats episodes_opened_total episodes_suppressed_total episodes_active
+false_alarm_budget_ratio drift_kl_nats drift_assets episodes_opened_total episodes_suppressed_total episodes_active
 sensors_silent model_info http_refused_total
 model_trained_timestamp_seconds model_promotions_total retrain_duration_seconds
 end_to_end_latency_seconds processing_latency_seconds event_loop_lag_seconds state_restores_total
@@ -170,6 +173,22 @@ def test_reported_values_are_exposed(metrics: Metrics) -> None:
     assert 'anomalyd_model_info{stream="pumps",version="none"}' not in found
 
 
+def test_drifting_assets_are_counted_over_all_partitions(metrics: Metrics) -> None:
+    reference = CentreDetector(("p",)).drift
+    metrics.models.drift_reference("pumps", "m", reference)
+    for number, drifting in ((0, 2), (1, 3), (1, 1)):
+        record = replace(
+            drift_record(),
+            partition=InputPartition("plant.pumps", number),
+            model="m",
+            fleet=FleetDrift(40, drifting),
+        )
+        metrics.published([record])
+    assert samples(metrics)['anomalyd_drift_assets{stream="pumps"}'] == 3
+    metrics.revoked(InputPartition("plant.pumps", 1))
+    assert samples(metrics)['anomalyd_drift_assets{stream="pumps"}'] == 2
+
+
 @pytest.mark.parametrize("shares", [[1.0], [0.5, 0.5], [0.9, 0.1]])
 def test_the_drift_of_a_stream_is_that_of_all_its_windows_together(
     metrics: Metrics, shares: list[float]
@@ -185,12 +204,14 @@ def test_the_drift_of_a_stream_is_that_of_all_its_windows_together(
         nothing = np.zeros((len(which), 2))
         windows = Summands(
             np.arange(len(which)),
+            np.zeros(len(which), np.int64),
             rows_ns,
             posterior[which],
             residual[which],
             np.zeros(len(which)),
             nothing,
             nothing,
+            np.zeros(len(which), bool),
             np.zeros(len(which), bool),
         )
         drift.add(windows)

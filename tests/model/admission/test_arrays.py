@@ -18,7 +18,7 @@ from daemon.model.imputation.parameters import HabitFill
 from tests.model.admission.conftest import parts, put_together
 from tests.model.conftest import KINDS, machine, trained
 
-LIMITLESS = ("live_step", "batch_step", ".excess", "jump_limit", "highest", "states")
+LIMITLESS = ("drift.asset.threshold", "live_step", "batch_step", ".excess", "jump_limit", "highest", "states")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,227 @@
+"""What the drift of single assets is measured against: each asset's own moments, and thresholds from held-out rows.
+
+An asset's own level differs from the fleet's, so its reference is itself in training. **The null distribution** of its
+drift is the KL at the end of each of its intervals in one block of the cross-fitting, sums fading from interval to interval as
+on the stream, from its rows in the blocks that are neither this one nor the one before. Residuals are of the models that
+did not see their rows; latents are the deployed model's, since each fold has axes of its own.
+
+**As many assets as there are** are looked at in each interval at once. An asset's threshold is its mean KL times one factor for
+all: the ``QUANTILE`` over times of the largest ratio of KL to mean that any asset has at the time. So it is seldom that some
+asset of the fleet is beyond, however many there are and however much they move together. Sums of a day stay high for about
+a day when they are: one interval in a thousand is about one such day in three years of hours, and three in a row make an
+alert. Trainings are shorter than that: beyond the median the tail is taken as exponential, as that of a KL is (it is a sum of
+squares of means, by the variance), and its slope is known from a few days only, however many intervals and assets they
+have. So the quantile is that of the *predictive* distribution: of the next value, given so many exponential ones (a Pareto
+distribution; Geisser, Predictive Inference, 1993). The shorter the training, the farther out is the threshold.
+
+**An asset that did not train**, or beyond ``MOST_ASSETS``, is compared with all: the null distribution is that of each
+asset of training against the others, so its thresholds hold how far assets lie apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from daemon.asset_drift import (
+    VARIANCE_FLOOR,
+    AssetDriftReference,
+    divergence,
+    fewest_intervals,
+    fewest_windows,
+    moments,
+    terms,
+    totals,
+    width,
+)
+from daemon.domain import DAY_NS, Floats, Ints
+from daemon.model.crossfit import HeldOutPiece
+
+MOST_ASSETS = 1_000
+"""Assets of which a bundle keeps moments, those with the most rows: 16 bytes per latent and 32 per sensor each."""
+FEWEST_INTERVALS = 8
+"""Held-out intervals below which an asset has no null distribution of its own; two blocks' worth of single ones."""
+PER_INTERVAL = 4
+"""Intervals that begin within the length of one."""
+QUANTILE, BODY = 0.999, 0.5
+FEWEST_DAYS = 5
+"""Of training, for sums that hold a day: fewer have no day in each block, and their intervals are judged one by one."""
+
+
+def _terms(
+    piece: HeldOutPiece, deployed: Sequence[HeldOutPiece], residual_rms: Floats, hop: int
+) -> Floats | None:
+    """(B, K) what the windows of a held-out piece add; None if the deployed models have not measured it."""
+    for whole in deployed:
+        if whole.first_row <= piece.first_row and piece.end_row <= whole.end_row:
+            first = (piece.first_row - whole.first_row) // hop
+            seen = piece.measured.observed
+            mine = whole.measured.part(first, first + len(seen))
+            added = terms(mine.posterior, piece.measured.residual / residual_rms, mine.newest + mine.residual)
+            return np.where(seen[:, None], added, 0.0)  # without a reading there is no score
+    return None
+
+
+def _by_asset(pieces: Sequence[HeldOutPiece]) -> dict[str, list[HeldOutPiece]]:
+    found: dict[str, list[HeldOutPiece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.asset, []).append(piece)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Length:
+    """Of intervals."""
+
+    windows: int
+    hop: int
+    memory: float  # see ``AssetDriftReference``
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Intervals:
+    """The held-out intervals of one asset."""
+
+    total: Floats  # (K,) the sums of all its rows
+    sums: Floats  # (M, K) of its intervals
+    others: Floats  # (M, K) of all its rows that are not of the interval's block
+    times: Ints  # (M,) number of the interval among those of all assets
+
+
+def asset_drift_reference(
+    held: Sequence[HeldOutPiece],
+    deployed: Sequence[HeldOutPiece],
+    residual_rms: Floats,
+    drift_rows: int,
+    period_ns: int,
+    hop: int = 1,
+) -> AssetDriftReference:
+    """Moments and thresholds of the assets of training.
+
+    Args:
+        held: every row as measured by models that did not see it.
+        deployed: the same rows as measured by the deployed models; they may be in longer pieces.
+        residual_rms: (C,) units of the residuals.
+        drift_rows: grid rows of a drift interval; fewer where no piece has twice as many.
+        period_ns: of grid rows.
+        hop: only every hop-th grid row is measured.
+    """
+    Z = held[0].measured.posterior.shape[1]
+    pieces = _by_asset(held)
+    rows = {name: sum(len(p.measured.observed) for p in mine) for name, mine in pieces.items()}
+    names = sorted(sorted(rows, key=lambda name: (-rows[name], name))[:MOST_ASSETS])
+    longest = max(len(piece.measured.observed) for piece in held)
+    size = max(min(drift_rows // hop, longest // 2), 1)
+    wholes = _by_asset(deployed)
+
+    def added(name: str) -> list[tuple[HeldOutPiece, Floats]]:
+        found = ((piece, _terms(piece, wholes.get(name, []), residual_rms, hop)) for piece in pieces[name])
+        return [(piece, some) for piece, some in found if some is not None]
+
+    K = width(Z, len(residual_rms))
+    first, last = min(piece.first_row for piece in held), max(piece.end_row for piece in held)
+    memory = 0.0
+    if (last - first) * period_ns >= FEWEST_DAYS * DAY_NS:
+        memory = math.exp(-drift_rows * period_ns / DAY_NS)
+    known = {name: _intervals(added(name), _Length(size, hop, memory), K) for name in names}
+    a_day = max(PER_INTERVAL * DAY_NS / (size * hop * period_ns), 1.0)
+    own = [name for name in names if len(known[name].sums) >= FEWEST_INTERVALS]
+    nulls = [_null(known[name].sums, known[name].others, Z) for name in own]
+    means = [np.maximum(null.mean(0), 1e-9) for null in nulls]
+    ratios = [null / mean for null, mean in zip(nulls, means, strict=True)]
+    factor = np.maximum(_worst(ratios, [known[name].times for name in own], a_day), 1.0)
+    fleet = np.sum([one.total for one in known.values()], axis=0)
+    strange = [
+        _null(known[name].sums, np.broadcast_to(fleet - known[name].total, known[name].sums.shape), Z)
+        for name in own
+    ]
+    # One asset says nothing of how far others would lie apart from it.
+    limit = (
+        _worst(strange, [known[name].times for name in own], a_day) if len(own) > 1 else np.full(2, np.inf)
+    )
+    count, mean, variance = moments(np.stack([*(known[name].total for name in own), fleet]), Z)
+    return AssetDriftReference(
+        tuple(own),
+        mean,
+        np.where(count > 1, np.maximum(variance, VARIANCE_FLOOR), 1.0),
+        np.stack([*(mean * factor for mean in means), np.maximum(limit, 1e-9)]),
+        memory,
+    )
+
+
+def _null(sums: Floats, others: Floats, latents: int) -> Floats:
+    """(M, 2) the total KL of intervals from other rows."""
+    _, mean0, variance0 = moments(others, latents)
+    return totals(divergence(*moments(sums, latents), mean0, variance0), latents)
+
+
+def _worst(values: Sequence[Floats], times: Sequence[Ints], a_day: float) -> Floats:
+    """(2,) the quantile, over times, of the largest of all assets' values at the time; infinite without any.
+
+    Args:
+        values: per asset (M, 2).
+        times: per asset (M,).
+        a_day: how many times make a day.
+    """
+    if not values:
+        return np.full(2, np.inf)
+    at, which = np.unique(np.concatenate(times), return_inverse=True)
+    largest = np.zeros((len(at), 2))
+    np.maximum.at(largest, which, np.concatenate(values))
+    body = np.quantile(largest, BODY, axis=0)
+    beyond = largest > body
+    slope = np.where(beyond, largest - body, 0.0).sum(0) / np.maximum(beyond.sum(0), 1)
+    days = max(len(at) / a_day * (1.0 - BODY), 1.0)
+    return np.asarray(body + slope * days * (((1.0 - BODY) / (1.0 - QUANTILE)) ** (1.0 / days) - 1.0))
+
+
+def _intervals(added: Sequence[tuple[HeldOutPiece, Floats]], length: _Length, numbers: int) -> _Intervals:
+    """The intervals of one asset that hold enough windows; of pieces, in their order, with their terms."""
+    K, size = numbers, length.windows
+    of_block: dict[int, Floats] = {}
+    for piece, some in added:
+        of_block[piece.block] = of_block.get(piece.block, np.zeros(K)) + some.sum(0)
+    total = np.sum([np.zeros(K), *of_block.values()], axis=0)
+    sums: list[Floats] = []
+    others: list[Floats] = []
+    times: list[int] = []
+    for quarter in range(PER_INTERVAL):
+        fading, counted, whole = np.zeros(K), 0.0, 0.0
+        for number, block, part, over in _parts(added, length, quarter):
+            fading, counted = fading + part, counted + part[0]
+            if not over:
+                continue
+            if counted >= fewest_windows(size):
+                whole += 1.0
+                rest = total - of_block[block] - of_block.get(block - 1, 0.0)
+                # Else there is nothing to compare, or to compare with.
+                if whole >= fewest_intervals(length.memory) and rest[0] >= fewest_windows(size):
+                    sums.append(fading)
+                    others.append(rest)
+                    times.append(number * PER_INTERVAL + quarter)
+                fading, whole = fading * length.memory, whole * length.memory
+            counted = 0.0
+    shape = (len(sums), K)
+    return _Intervals(
+        total, np.reshape(sums, shape), np.reshape(others, shape), np.array(times, dtype=np.int64)
+    )
+
+
+def _parts(
+    added: Sequence[tuple[HeldOutPiece, Floats]], length: _Length, quarter: int
+) -> Iterator[tuple[int, int, Floats, bool]]:
+    """Per interval and piece: the interval's number, the block, the sums of its windows there, whether it is over."""
+    size = length.windows
+    found: list[tuple[int, int, Floats]] = []
+    for piece, some in added:
+        numbers = (
+            piece.first_row // length.hop + np.arange(len(some)) + quarter * size // PER_INTERVAL
+        ) // size
+        begins = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1])
+        parts = np.add.reduceat(some, begins, axis=0)
+        found += [(n, piece.block, part) for n, part in zip(numbers[begins].tolist(), parts, strict=True)]
+    for i, (number, block, part) in enumerate(found):
+        yield number, block, part, i + 1 == len(found) or found[i + 1][0] != number

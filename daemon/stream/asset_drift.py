@@ -1,0 +1,350 @@
+"""Drift of single assets: one that drifts is named, and not diluted in its fleet.
+
+An asset's windows of one event-time interval are added up, those left out that an episode explains (``drift``), beside
+those of earlier ones as far as they still count (``AssetDriftReference.memory``). Its interval is over with its last row,
+or with the asset's first row after it where that one is missing: so what is known of an asset follows from its own rows alone,
+in their order, and a successor that reads them again comes to the same. Sums are of single precision: 4 (1 + 2 Z + 6 C)
+bytes per asset, and 48 for the rest.
+
+What an interval is measured against, and the thresholds: ``daemon.asset_drift``. After ``EXCEEDANCES`` intervals in a row
+beyond them a ``drift`` of *the asset* opens, and the first that is within them closes it. An interval with too few
+windows says nothing and breaks no row.
+
+**One asset or the fleet.** Where more than half of the assets drift (or more than can be named), it is the fleet that
+moves: then the drift is the stream's (``drift``), and no asset's alert opens. Else the windows of an asset whose last
+interval was beyond count for the asset alone, and what the others do is the stream's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from daemon.asset_drift import (
+    LIMIT,
+    AssetDriftReference,
+    divergence,
+    fewest_intervals,
+    fewest_windows,
+    moments,
+    terms,
+    totals,
+    width,
+)
+from daemon.detector import Detector, Scaling
+from daemon.domain import AlertEvent, AlertKind, Contributor, Floats, Ints, Mask, StreamSpec
+from daemon.drifting import DriftingAsset, FleetDrift
+from daemon.stream.alerts import Episodes
+from daemon.stream.assets import AssetTable, Column
+from daemon.stream.carriers import Moved, excess, leading
+from daemon.stream.incident import ASSET_DRIFT, EpisodeStart
+from daemon.stream.snapshot import AssetDriftState, DriftingState
+from daemon.stream.summands import Summands
+from daemon.stream.windowing import grown
+
+EXCEEDANCES = 3
+"""Successive intervals above the threshold that make an alarm."""
+MOST_NAMED = 100
+"""Drifting assets that a record names; more are no matter of single assets."""
+NONE = -(1 << 62)
+"""In place of the number of an interval, where there is none."""
+
+
+class AssetDrifts:
+    """The drift of the assets of one input partition.
+
+    Args:
+        spec: the stream.
+        interval_ns: of the drift records.
+        assets: those of the partition.
+        episodes: where alerts are raised.
+
+    Attributes:
+        found: of the intervals that ended since the last record, those beyond their thresholds; bounded.
+        moves: whether so many assets drift that it is the fleet, as of the last record.
+    """
+
+    def __init__(self, spec: StreamSpec, interval_ns: int, assets: AssetTable, episodes: Episodes) -> None:
+        self.spec = spec
+        self.interval_ns = interval_ns
+        self.found: list[DriftingAsset] = []
+        self.moves = False
+        self._assets = assets
+        self._episodes = episodes
+        self._full = interval_ns // (spec.period_ns * spec.hop)  # windows of a whole interval
+        self._reference: AssetDriftReference | None = None
+        self._places: dict[str, int] = {}  # of the assets in the reference
+        self._latents = 0
+        self._scaling = Scaling.raw_units(len(spec.sensors))
+        self._model = ""
+        self._interval = assets.column(np.int64, NONE)  # that its sums are of
+        self._judged = assets.column(np.int64, NONE)  # the newest with enough windows
+        self._exceeded = assets.column(np.int64, 0)  # successive ones beyond the thresholds
+        self._first = assets.column(np.int64, NONE)  # of these
+        self._windows = assets.column(np.int64, 0)  # of the interval
+        self._whole = assets.column(np.float64, 0.0)  # intervals in the sums, as far as they still count
+        self._sums = np.empty((0, 0), np.float32)  # (N, K + C) ``terms``, and what was expected
+        assets.register(self)
+
+    # -------------------------------------------------------------- state
+    def grow(self, capacity: int) -> None:
+        """See ``PerAsset``."""
+        self._sums = grown(self._sums, capacity)
+
+    def clear(self, slot: int) -> None:
+        """See ``PerAsset``."""
+        self._sums[slot] = 0.0
+
+    def use(self, detector: Detector | None) -> None:
+        """Measure against this model's reference from now on; what was added up under another is void."""
+        reference = None if detector is None else detector.drift.assets
+        self._reference, self.found, self.moves = reference, [], False
+        for column, blank in ((self._interval, NONE), (self._judged, NONE), (self._first, NONE)):
+            column.values[:] = blank
+        self._exceeded.values[:] = self._windows.values[:] = 0
+        self._whole.values[:] = 0.0
+        numbers = 0
+        if detector is not None and reference is not None:
+            self._scaling, self._model = detector.scaling, detector.version
+            self._latents = len(detector.drift.latent_mean)
+            self._places = {name: i for i, name in enumerate(reference.names)}
+            numbers = width(self._latents, len(self.spec.sensors)) + len(self.spec.sensors)
+        self._sums = np.zeros((self._assets.capacity, numbers), np.float32)
+
+    def snapshot(self, slot: int) -> AssetDriftState | None:
+        """The part of an asset's record; None where nothing is known."""
+        interval, judged, exceeded, first, windows = (int(one.values[slot]) for one in self._columns)
+        if interval == judged == NONE and not self._sums[slot].any():
+            return None
+        whole, sums = float(self._whole.values[slot]), self._sums[slot].astype("<f4").tobytes()
+        return AssetDriftState(self.interval_ns, interval, judged, exceeded, first, windows, whole, sums)
+
+    def restore(self, slot: int, state: AssetDriftState) -> None:
+        """Continue with an asset under the same model; of intervals of another length nothing is of use."""
+        sums = np.frombuffer(state.sums, "<f4")
+        if state.interval_ns != self.interval_ns or len(sums) != self._sums.shape[1]:
+            return
+        numbers = (state.interval, state.judged, state.exceeded, state.first, state.windows)
+        for column, number in zip(self._columns, numbers, strict=True):
+            column.values[slot] = number
+        self._whole.values[slot] = state.whole
+        self._sums[slot] = sums
+
+    def snapshot_partition(self) -> DriftingState:
+        """The part of the partition's record."""
+        return DriftingState(self.found, self.moves)
+
+    def restore_partition(self, state: DriftingState) -> None:
+        """Continue with a partition under the same model."""
+        self.found, self.moves = list(state.drifting), state.fleet_moves
+
+    @property
+    def _columns(self) -> Sequence[Column]:
+        return self._interval, self._judged, self._exceeded, self._first, self._windows
+
+    # -------------------------------------------------------------- windows
+    def add(
+        self, summands: Summands, *, silent: bool = False
+    ) -> tuple[list[tuple[float, AlertEvent]], Summands]:
+        """Add scored windows in their order, and judge the intervals that end.
+
+        Args:
+            summands: the windows.
+            silent: a predecessor has published what follows: no alert moves, and nothing is found.
+
+        Returns:
+            The alerts, each with the place of its row; and the windows, with those marked that count for their
+            asset alone.
+        """
+        if self._reference is None:
+            return [], summands
+        events: list[tuple[float, AlertEvent]] = []
+        apart = np.zeros(len(summands.places), bool)
+        intervals = summands.times // self.interval_ns
+        next_one = (summands.times + self.spec.hop * self.spec.period_ns) // self.interval_ns
+        for number in np.unique(intervals).tolist():
+            mine = np.flatnonzero(intervals == number)
+            slots = summands.slots[mine]
+            begun = self._interval.values[slots]
+            late = mine[(begun != number) & (begun != NONE)]
+            if len(late):
+                firsts = late[np.unique(summands.slots[late], return_index=True)[1]]
+                events += self._end(summands, firsts, silent=silent)
+            self._interval.values[slots] = number
+            apart[mine] = self._exceeded.values[slots] > 0
+            self._accumulate(summands, mine[~summands.explained[mine]])
+            last = mine[next_one[mine] > number]
+            if len(last):
+                events += self._end(summands, last, silent=silent)
+        return events, replace(summands, apart=apart & ~summands.explained)
+
+    def _accumulate(self, summands: Summands, which: Ints) -> None:
+        """Add windows to the sums of their assets, one after the other: how they came in chunks must not show."""
+        added = terms(summands.posterior[which], summands.residual[which], summands.readings[which])
+        expected = np.clip(np.nan_to_num(summands.expected[which]), -LIMIT, LIMIT)
+        seen = np.isfinite(summands.residual[which])
+        added = np.concatenate([added, np.where(seen, expected, 0.0)], axis=1).astype(np.float32)
+        numbers = self._sums.shape[1]
+        cells = (summands.slots[which] * numbers)[:, None] + np.arange(numbers)
+        np.add.at(self._windows.values, summands.slots[which], 1)
+        np.add.at(self._sums.reshape(-1), cells.reshape(-1), added.reshape(-1))  # of a view, in this order
+
+    def _end(self, summands: Summands, at: Ints, *, silent: bool) -> list[tuple[float, AlertEvent]]:
+        """The intervals of the assets of these windows, one each, are over."""
+        assert self._reference is not None
+        slots = summands.slots[at]
+        ended, sums = self._interval.values[slots], self._sums[slots].astype(np.float64)
+        enough = self._windows.values[slots] >= fewest_windows(self._full)
+        self._interval.values[slots] = NONE
+        self._windows.values[slots] = 0
+        memory = self._reference.memory
+        self._whole.values[slots[enough]] += 1.0
+        known = enough & (self._whole.values[slots] >= fewest_intervals(memory))
+        self._sums[slots[enough]] *= np.float32(memory)
+        self._whole.values[slots[enough]] *= memory
+        at, slots, ended, sums = at[known], slots[known], ended[known], sums[known]
+        if not len(slots):
+            return []
+        names = [self._assets.name(slot) for slot in slots.tolist()]
+        other = len(self._places)
+        which = np.array([self._places.get(name, other) for name in names])
+        judged = _Judged.of(sums, self._latents, self._reference, which)
+        beyond = judged.beyond
+        begins = beyond & (self._exceeded.values[slots] == 0)
+        self._first.values[slots[begins]] = ended[begins]
+        self._judged.values[slots] = ended
+        self._exceeded.values[slots] = np.where(beyond, self._exceeded.values[slots] + 1, 0)
+        if silent:
+            return []
+        self._note(names, ended, judged)
+        events: list[tuple[float, AlertEvent]] = []
+        openable = beyond & (self._exceeded.values[slots] >= EXCEEDANCES) & (not self.moves)
+        closable = ~beyond & np.array([name in self._episodes.assets for name in names])
+        for i in np.flatnonzero(openable | closable).tolist():
+            row = int(summands.times[at[i]]) // self.spec.period_ns
+            if closable[i]:
+                found = self._episodes.close_unscored(names[i], ASSET_DRIFT, row, self._model)
+            else:
+                since = int(self._first.values[slots[i]]) * self.interval_ns
+                start = EpisodeStart(
+                    AlertKind.DRIFT,
+                    self.spec.row(since),
+                    contributors=self._carriers(judged, i),
+                    of_asset=True,
+                    drift=self._drifting(names[i], int(ended[i]), judged, i),
+                )
+                found = self._episodes.open_unscored(names[i], start, row, self._model)
+            events += [(float(summands.places[at[i]]), event) for event in found]
+        return events
+
+    def _note(self, names: Sequence[str], ended: Ints, judged: _Judged) -> None:
+        """Keep the drifting ones for the next record, those with the largest excess where there are many."""
+        least = min((one.excess for one in self.found), default=0.0) if len(self.found) >= MOST_NAMED else 0.0
+        for i in np.flatnonzero(judged.beyond & (judged.excess > least)).tolist():
+            self.found.append(self._drifting(names[i], int(ended[i]), judged, i))
+        if len(self.found) > MOST_NAMED:
+            self.found = sorted(self.found, key=lambda one: (-one.excess, one.asset, one.start_ns))[
+                :MOST_NAMED
+            ]
+
+    def _drifting(self, name: str, ended: int, judged: _Judged, i: int) -> DriftingAsset:
+        assert self._reference is not None
+        # About as many intervals as are still in its sums.
+        span = max(round(1.0 / (1.0 - self._reference.memory)), 1)
+        latent, residual = judged.nats[i].tolist()
+        latent_edge, residual_edge = judged.edges[i].tolist()
+        return DriftingAsset(
+            name,
+            (ended + 1 - span) * self.interval_ns,
+            (ended + 1) * self.interval_ns,
+            int(judged.windows[i]),
+            latent,
+            latent_edge,
+            residual,
+            residual_edge,
+            [one.sensor for one in self._carriers(judged, i)],
+            leading(judged.kl[i, : self._latents]) if latent > latent_edge else [],
+        )
+
+    def _carriers(self, judged: _Judged, i: int) -> list[Contributor]:
+        return judged.moved(i, self._latents, len(self.spec.sensors)).carriers(
+            self.spec.sensors, self._scaling
+        )
+
+    # -------------------------------------------------------------- records
+    def at_end_of(self, interval: int) -> FleetDrift:
+        """The assets at the end of one of the stream's intervals; those found so far are told by its record."""
+        if self._reference is None:
+            return FleetDrift()
+        lately = self._judged.values >= interval - 1
+        judged = int(np.count_nonzero(lately))
+        drifting = int(np.count_nonzero(lately & (self._exceeded.values > 0)))
+        fleet = drifting > MOST_NAMED or 2 * drifting > judged
+        self.moves = fleet and drifting > 1
+        return FleetDrift(judged, drifting, fleet, _taken(self.found, (interval + 1) * self.interval_ns))
+
+
+def _taken(found: list[DriftingAsset], end_ns: int) -> tuple[DriftingAsset, ...]:
+    """Take out those of intervals that ended up to this time."""
+    told = sorted(one for one in found if one.end_ns <= end_ns)
+    found[:] = [one for one in found if one.end_ns > end_ns]
+    return tuple(told)
+
+
+def fleet_left(state: DriftingState, interval_ns: int) -> Callable[[int], FleetDrift]:
+    """What a predecessor with another model knew of its assets at the end of an interval."""
+    found = list(state.drifting)
+
+    def at_end_of(interval: int) -> FleetDrift:
+        told = _taken(found, (interval + 1) * interval_ns)
+        return FleetDrift(0, len(told), state.fleet_moves, told)
+
+    return at_end_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """M intervals of an asset each, measured."""
+
+    windows: Floats  # (M,)
+    kl: Floats  # (M, Z + 2 C)
+    nats: Floats  # (M, 2) of latents and residuals, in total
+    edges: Floats  # (M, 2)
+    mean: Floats  # (M, Z + 2 C)
+    usual: Floats  # (M, Z + 2 C)
+    expected: Floats  # (M, C)
+
+    @staticmethod
+    def of(sums: Floats, latents: int, reference: AssetDriftReference, which: Ints) -> _Judged:
+        """Sums (M, K + C) against rows of the reference (M,)."""
+        C = reference.mean.shape[1] - latents >> 1
+        count, mean, variance = moments(sums[:, :-C], latents)
+        usual = reference.mean[which]
+        kl = divergence(count, mean, variance, usual, reference.variance[which])
+        expected = sums[:, -C:] / np.maximum(count[:, -C:], 1.0)
+        return _Judged(sums[:, 0], kl, totals(kl, latents), reference.threshold[which], mean, usual, expected)
+
+    @property
+    def beyond(self) -> Mask:
+        """(M,) whether one of the two is above its threshold."""
+        return np.asarray((self.nats > self.edges).any(1))
+
+    @property
+    def excess(self) -> Floats:
+        """(M,) how many thresholds high they are."""
+        return np.asarray((self.nats / np.maximum(self.edges, 1e-9)).max(1))
+
+    def moved(self, i: int, latents: int, sensors: int) -> Moved:
+        """How far the sensors have moved in the i-th."""
+        stop = latents + sensors
+        return Moved(
+            self.kl[i, latents:stop],
+            self.kl[i, stop:],
+            excess(float(self.nats[i, 1]), float(self.edges[i, 1])),
+            excess(float(self.nats[i, 0]), float(self.edges[i, 0])),
+            self.mean[i, stop:],
+            self.expected[i],
+            self.usual[i, stop:],
+        )

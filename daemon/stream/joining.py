@@ -1,0 +1,80 @@
+"""What a part that opens belongs to: the open incident that it joins, or the one that it opens (rules: ``incident``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from daemon.domain import AlertKind, InputPartition, StreamSpec
+from daemon.stream.identity import digest
+from daemon.stream.incident import JOINING, STREAM_DRIFT, TOGETHER, AssetEpisodes, EpisodeStart, Incident
+
+
+def opened_by(
+    spec: StreamSpec,
+    partition: InputPartition,
+    asset: str,
+    start: EpisodeStart,
+    names: Sequence[str],
+    row: int,
+) -> Incident:
+    """The incident that a part of these sensors opens at a row; the part has yet to join it."""
+    kind, slow, opened_ns = start.kind, start.part.slow, row * spec.period_ns
+    subject = start.sensor
+    if kind is AlertKind.DEVIATION and not slow:
+        subject = None  # others may come to deviate
+    named = names[0] if kind is AlertKind.DEVIATION else start.sensor
+    # The stream's drift belongs to a partition, the others to an asset.
+    place = (partition.topic, partition.number) if start.part == STREAM_DRIFT else ()
+    return Incident(
+        kind,
+        subject,
+        digest(
+            spec.name,
+            asset,
+            "trend" if slow and not start.of_asset else kind,
+            named,
+            opened_ns,
+            *place,
+            size=16,
+        ),
+        opened_ns,
+        start.onset_row * spec.period_ns,
+        start.severity,
+        row + spec.window,
+        row,
+    )
+
+
+def joined_by(
+    known: AssetEpisodes, start: EpisodeStart, names: Iterable[str], height: float, row: int, spec: StreamSpec
+) -> Incident | None:
+    """The open incident that a part joins: the first with a sensor of it, else the nearest; None: none.
+
+    Args:
+        known: the asset's.
+        start: the part.
+        names: its sensors.
+        height: of its evidence, in thresholds; 0: it has none.
+        row: the present one.
+        spec: the stream.
+    """
+    if start.of_asset:
+        return known.with_trend_of(names, row * spec.period_ns)
+    if start.kind not in JOINING:
+        return None
+    one = known.moving_alike(start, spec)
+    if start.part.slow or (one is not None and not known.outgrows(names, height, row, spec.window)):
+        return one
+    nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
+    for one in known.incidents:
+        if one.kind not in JOINING or one.slow:
+            continue
+        apart = abs(start.onset_row - spec.row(one.onset_ns))
+        shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
+        if one.by_evidence and known.outgrows(shared, height, row, spec.window):
+            continue
+        if shared:
+            return one
+        if apart < nearest[0]:
+            nearest = apart, one
+    return nearest[1]

@@ -1,0 +1,153 @@
+"""Normal assets are within their thresholds, by day and by night, however many they are; one that has moved is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from daemon.asset_drift import AssetDriftReference
+from daemon.detector import DriftReference
+from daemon.domain import SECOND_NS, AlarmPolicy, Floats, InputPartition, StreamSpec
+from daemon.model.asset_drift import MOST_ASSETS, asset_drift_reference
+from daemon.model.crossfit import HeldOutPiece
+from daemon.model.reconstruction import Measured
+from daemon.stream.alerts import Episodes
+from daemon.stream.asset_drift import AssetDrifts
+from daemon.stream.assets import AssetTable
+from daemon.stream.summands import Summands
+from tests.fakes import CentreDetector
+
+PERIOD_NS = 60 * SECOND_NS
+HOUR, DAY = 60, 1440
+Z, C = 2, 2
+
+
+def machines(count: int, days: int, seed: int) -> tuple[Floats, Floats]:
+    """Latents (N, T, Z) with a daily cycle, levels of their own and wandering loads, and residuals (N, T, C)."""
+    rng = np.random.default_rng(seed)
+    rows, levels = days * DAY, np.random.default_rng(1).normal(0.0, 1.0, (count, 1, Z))
+    fading = np.exp(-1 / (3 * HOUR))
+    wander, now = np.empty((rows, count, Z)), rng.normal(0.0, 0.3, (count, Z))
+    steps = rng.normal(0.0, 0.3 * np.sqrt(1 - fading**2), (rows, count, Z))
+    for t in range(rows):
+        now = fading * now + steps[t]
+        wander[t] = now
+    cycle = np.sin(2 * np.pi * np.arange(rows) / DAY)[:, None] * [1.0, 0.2]
+    return levels + cycle + wander.transpose(1, 0, 2), rng.normal(0.0, 1.0, (count, rows, C))
+
+
+def measured(latents: Floats, residual: Floats) -> Measured:
+    rows = len(latents)
+    cells, none = np.zeros((rows, C)), np.zeros((0, 1, C), np.float32)
+    return Measured(
+        np.zeros((1, rows, C)),
+        np.zeros((1, rows, 2)),
+        residual,
+        latents,
+        cells,
+        cells,
+        latents,
+        np.zeros(rows),
+        np.ones(rows, bool),
+        none,
+        none,
+    )
+
+
+def learned(latents: Floats, residual: Floats) -> AssetDriftReference:
+    """The reference of these rows, cut in five blocks."""
+    held, deployed = [], []
+    for i, (z, r) in enumerate(zip(latents, residual, strict=True)):
+        name, rows = f"m{i}", len(z)
+        deployed.append(HeldOutPiece(0, name, 0, rows, [""] * rows, measured(z, r)))
+        for block, part in enumerate(np.array_split(np.arange(rows), 5)):
+            some = slice(int(part[0]), int(part[-1]) + 1)
+            labels = [""] * len(part)
+            held.append(HeldOutPiece(block, name, some.start, some.stop, labels, measured(z[some], r[some])))
+    return asset_drift_reference(held, deployed, np.ones(C), HOUR, PERIOD_NS)
+
+
+def drifting(
+    reference: AssetDriftReference, latents: Floats, residual: Floats, prefix: str = "m"
+) -> list[str]:
+    """Of which assets an interval is beyond, each as often as one is."""
+    sensors = ("a", "b")
+    spec = StreamSpec("s", sensors, period_ns=PERIOD_NS)
+    assets = AssetTable(1_000)
+    episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
+    made = AssetDrifts(spec, HOUR * PERIOD_NS, assets, episodes)
+    detector = CentreDetector(sensors, asset_drift=reference)
+    made.use(TwoLatents(**{name: getattr(detector, name) for name in detector.__dataclass_fields__}))
+    count, rows = latents.shape[:2]
+    slots = np.array([assets.add(f"{prefix}{i}") for i in range(count)])
+    found = []
+    for t in range(0, rows, DAY):
+        z, r = (
+            part[:, t : t + DAY].transpose(1, 0, 2).reshape(-1, part.shape[2]) for part in (latents, residual)
+        )
+        times = np.repeat(np.arange(t, t + DAY) * PERIOD_NS, count)
+        none = np.zeros(len(z), bool)
+        made.add(
+            Summands(
+                np.arange(len(z)), np.tile(slots, DAY), times, z, r, np.ones(len(z)), z + r, z, none, none
+            ),
+            silent=False,
+        )
+        found += [one.asset for one in made.found]
+        made.found.clear()
+    return found
+
+
+class TwoLatents(CentreDetector):
+    """As many as these machines have."""
+
+    @property
+    def drift(self) -> DriftReference:
+        return replace(super().drift, latent_mean=np.zeros(Z), latent_variance=np.ones(Z))
+
+
+@pytest.mark.parametrize("count", [2, 25])
+def test_normal_assets_are_within_their_thresholds(count: int) -> None:
+    reference = learned(*machines(count, 10, 2))
+    assert reference.names == tuple(sorted(f"m{i}" for i in range(count)))
+    assert np.isfinite(reference.threshold).all()
+    found = [name for seed in (3, 4) for name in drifting(reference, *machines(count, 14, seed))]
+    assert len(found) <= 0.001 * 2 * 14 * 24
+
+
+def test_an_asset_that_has_moved_by_less_than_the_fleet_lies_apart_is_found_alone() -> None:
+    reference = learned(*machines(25, 10, 2))
+    latents, residual = machines(25, 5, 3)
+    latents[7, DAY:, 1] += 1.0
+    found = drifting(reference, latents, residual)
+    assert set(found) == {"m7"}
+    assert len(found) > 24
+    residual[9, DAY:, 0] += 1.0
+    assert set(drifting(reference, latents, residual)) == {"m7", "m9"}
+
+
+def test_an_asset_that_did_not_train_is_compared_with_all() -> None:
+    latents, residual = machines(25, 10, 2)
+    reference = learned(latents[:20], residual[:20])
+    others = latents[20:, : 5 * DAY], residual[20:, : 5 * DAY]
+    assert drifting(reference, *others, prefix="new") == []
+    others[0][3, :, 1] += 8.0
+    assert set(drifting(reference, *others, prefix="new")) == {"new3"}
+
+
+def test_one_asset_says_nothing_of_others() -> None:
+    reference = learned(*machines(1, 10, 2))
+    assert np.isfinite(reference.threshold[0]).all()
+    assert np.isinf(reference.threshold[1]).all()
+
+
+def test_a_training_of_few_days_judges_intervals_one_by_one() -> None:
+    assert learned(*machines(2, 3, 2)).memory == 0.0
+    assert learned(*machines(2, 6, 2)).memory == pytest.approx(np.exp(-1 / 24))
+
+
+def test_so_many_assets_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.model.asset_drift.MOST_ASSETS", 3)
+    assert len(learned(*machines(5, 6, 2)).names) == 3 < MOST_ASSETS
