@@ -13,8 +13,12 @@ still meanwhile. A model that has learned it sees nothing unusual, and nothing h
 * else the alert opens. The sensors that are where they were accepted to be are accepted nonetheless, but nothing of what the
   latents show, so that the baseline hides no more than it did under the model before.
 
-A sensor that comes to deviate is judged likewise. The first rows may show less than the whole level, as a window
-and a mean fill up only slowly: what was seen stays due for as long as these reach back (``TOGETHER`` windows).
+An error leaks from the sensors that are off into others, and by another model into other ones: where others lead the row, the
+model is asked what is left of them without the sensors that are within what was accepted (``Detector.explain``).
+
+A sensor that comes to deviate is judged likewise. The first rows may show less than the whole level: a window and a mean
+fill up only slowly, and a level differs with the hour. So what was seen stays due for as long as a regime lasts, at least
+(``regime_rows``: a day).
 """
 
 from __future__ import annotations
@@ -30,13 +34,15 @@ from daemon.stream.attribution import PeakEvidence, extended
 from daemon.stream.course import MARGIN, MOST_SIDES, NONE, Side, Sustained
 from daemon.stream.course_state import AcceptedState
 from daemon.stream.deviation import Deviation, SustainedRow
-from daemon.stream.incident import ANOMALY, TOGETHER, AssetEpisodes, Incident, Part
+from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident, Part, regime_rows
 
 MOST_ACCEPTED = 16
 """Accepted alerts that are remembered of an asset; the oldest are forgotten."""
 ERRORS = 3.0
-"""Standard errors that a mean of an anomaly's rows is off by, at least, where a sensor does not lead it; and at least
-one noise width, as the noise of neighbouring rows is alike."""
+"""Widths of noise that are no chance. The mean of an anomaly's rows is off by so many of its standard errors, at least, where a
+sensor does not lead it; and by one width at least, as the noise of neighbouring rows is alike."""
+NORMAL = 2.0
+"""A residual that is normal, in units of calibration: the model's explanations go by the same."""
 STILL_NEAR = 1.0 - 1.0 / MARGIN
 """Share of a level by which a sensor differs from where it was, and may be there still."""
 UNSEEN = -1
@@ -81,6 +87,7 @@ class Acceptances:
         self.again = 0
         self.due: set[str] = set()
         self._spec = spec
+        self._lasting = regime_rows(spec.window, spec.period_ns)
         self._assets: dict[str, list[_Level]] = {}  # oldest first
         self._pending: dict[str, Accepted] = {}
         """What the score of the row that is being judged has shown; its sustained evidence comes next."""
@@ -169,12 +176,22 @@ class Acceptances:
         peaks = PeakEvidence.since(row) if is_open else extended(known.peaks, row)
         assert peaks is not None
         off = peaks.mean
+        # The mean of a long run knows little of what has just begun.
+        noise, now = (
+            ERRORS * np.nan_to_num(peaks.width, posinf=0.0),
+            np.nan_to_num(row.observed - row.expected),
+        )
+        sizes = {
+            (name, side): size
+            for (name, side), size in sizes.items()
+            if -noise[c := self._spec.sensors.index(name)] <= side * now[c] <= MARGIN * size + noise[c]
+        }
         within = self._within(sizes, off)
         # A window may show what is over in its newest row.
         began = self._assets[asset][0].began
         least = STILL_NEAR if evidence.row - began < self._spec.window else 0.0
         names = {name for name, _ in self._within(sizes, off, least)}
-        alone = all(self._spec.sensors[c] in names for c in peaks.leading())
+        alone = self._is_all(names, within, peaks, evidence)
         if not alone:  # another cause may add to what the row shows: only what is there in full
             within = [side for side in within if self._is_full(side, sizes, off)]
         if within:
@@ -207,6 +224,22 @@ class Acceptances:
         found = Accepted(mask, alone)
         return replace(row, opening=np.where(mask, 0.0, row.opening)), found.joined(accepted)
 
+    def _is_all(
+        self, names: set[str], within: Sequence[Side], peaks: PeakEvidence, evidence: ScoredEvidence
+    ) -> bool:
+        """Whether an anomaly is led by these sensors alone, or by others that are normal where the model looks at the row without those."""
+        others = [c for c in peaks.leading() if self._spec.sensors[c] not in names]
+        if not others:
+            return True
+        if not within or evidence.explain is None or evidence.sensors is None:
+            return False
+        found = evidence.explain(np.where(self._mask(within), peaks.shares(), 0.0))
+        if found is None:
+            return False
+        # The window knows little of what has just begun.
+        apart = np.abs(evidence.sensors.observed - found.expected) <= ERRORS * peaks.width
+        return bool(((found.residual <= NORMAL) & apart)[others].all())
+
     def _due(self, asset: str, row: int) -> dict[Side, float]:
         """The levels that are due at a row; of several of a side the largest."""
         sizes: dict[Side, float] = {}
@@ -215,7 +248,7 @@ class Acceptances:
         for one in self._assets[asset]:
             for side, size in one.sizes.items():
                 seen = one.seen.get(side, UNSEEN)
-                if seen == UNSEEN or row - seen < TOGETHER * self._spec.window:
+                if seen == UNSEEN or row - seen < self._lasting:
                     sizes[side] = max(sizes.get(side, 0.0), size)
         if not sizes:
             self.due.discard(asset)

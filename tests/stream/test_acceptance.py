@@ -12,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.control import Feedback, Verdict
-from daemon.detector import Detector, Evidence, Scaling, Verdicts
-from daemon.domain import AlarmPolicy, AlertKind, Floats, Ints, Mask, Output, Phase, Reading
-from daemon.stream.acceptance import MOST_ACCEPTED
+from daemon.detector import Detector, Evidence, Explanation, Scaling, Verdicts
+from daemon.domain import AlarmPolicy, AlertKind, Floats, Ints, Mask, Output, Phase, Reading, StreamSpec
+from daemon.stream.acceptance import MOST_ACCEPTED, Acceptances
+from daemon.stream.attribution import extended
+from daemon.stream.course_state import AcceptedState
 from daemon.stream.dismissal import REMEMBERED, Effect
-from daemon.stream.incident import TOGETHER
+from daemon.stream.incident import TOGETHER, AssetEpisodes
 from tests.fakes import CentreDetector
+from tests.stream.evidence import SENSORS, scored_row
 from tests.stream.pipelines import (
     SPEC,
     feed,
@@ -82,6 +85,25 @@ class Levels(CentreDetector):
         verdicts = super().judge(less, plain_baseline, slots, static=static)
         baseline[:, C:] = plain_baseline[:, 1:]
         return verdicts
+
+
+@dataclass(frozen=True)
+class Leaking(Levels):
+    """What it expects of the second sensor follows the first one, whose error so leaks into the other."""
+
+    def infer(self, windows: Any) -> Evidence:
+        scaled = np.array(windows.scaled)
+        leak = 0.9 * scaled[:, :, 0]
+        scaled[:, :, 1] -= leak
+        found = super().infer(replace(windows, scaled=scaled))
+        found.expected[:, 1] += leak[:, -1] * self.scale
+        return found
+
+    def explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
+        if shares[0] <= 0 or shares[1] > 0:
+            return None
+        rms = np.sqrt(np.nanmean(np.square(window.astype(np.float64)), axis=0)) * self.scale
+        return Explanation(np.array([True, False]), rms, self._centres)
 
 
 FIRST = Levels(SPEC.sensors)
@@ -188,11 +210,35 @@ def test_a_different_fault_opens_before_at_and_after_the_change_of_model(
     assert not told.pipeline.episodes.assets  # what was planned does not hold its alert open
 
 
+@pytest.mark.parametrize("fault", [None, 5.0])
+@pytest.mark.parametrize("begin", [80, 95])
+def test_what_leaks_into_other_sensors_by_another_model_is_part_of_it(
+    fault: float | None, begin: int
+) -> None:
+    told = planned(rows((20, 0.0, 0.0), (begin - 20, 4.0, 0.0), (60, 4.0, fault or 0.0)))
+    told.until(80)
+    told.use(Leaking(SPEC.sensors, version="leaking", pace=0.0))
+    found = opened(told.until(begin + 60))
+    assert found == ([] if fault is None else [begin])
+
+
 def test_the_like_that_comes_once_more_on_top_of_it_is_another_fault() -> None:
     told = planned(rows((20, 0.0, 0.0), (80 + REACHES, 3.0, 0.0), (30, 6.0, 0.0)), QUIET, at=60)
     told.use(replace(OTHERS[0], threshold=100.0))
     assert not opened(told.until(100 + REACHES))
     assert len(opened(told.until(130 + REACHES))) == 1
+
+
+@pytest.mark.parametrize(("now", "held"), [(4.0, True), (7.0, True), (-4.0, False), (13.0, False)])
+def test_what_begins_in_a_long_run_of_high_rows_is_not_lost_in_its_mean(now: float, held: bool) -> None:
+    acceptances, known = Acceptances(StreamSpec("pumps", SENSORS)), AssetEpisodes()
+    acceptances.restore("p", [AcceptedState("f", 0, [("Pressure", 1, 4.0, -1)])])
+    for row in range(100, 200):
+        known.peaks = extended(known.peaks, scored_row(row, 2.8, [4.0, 0.0, 0.0]).sensors)
+    assert (
+        acceptances.holds_back("p", known, scored_row(200, 9.0, [abs(now), 0.0, 0.0], [now, 0.0, 0.0]))
+        is held
+    )
 
 
 @pytest.mark.parametrize("verdict", [Verdict.CONFIRMED, Verdict.FALSE_ALARM])
