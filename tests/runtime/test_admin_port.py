@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from daemon.adapters.telemetry import Metrics, Reporter
 from daemon.config import HttpSection
 from daemon.errors import ConfigError
-from daemon.runtime.admin_port import control_of, control_token
+from daemon.runtime.admin_port import admin_port, control_of, control_token
 from tests.adapters.admin.desk import TOKEN, Told
 from tests.adapters.admin.pumps import pumps
 from tests.running import command
@@ -42,6 +43,14 @@ def test_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(tmp_path: 
     assert not content or content not in str(raised.value)
 
 
+async def test_the_port_is_not_opened_without_the_token_that_it_is_to_ask_for(tmp_path: Path) -> None:
+    http = HttpSection(port=0, control=True, control_token_file=tmp_path / "token")
+    status = pumps()
+    with pytest.raises(ConfigError, match=r"http\.control_token_file .* cannot be read"):
+        async with admin_port(http, Reporter(Metrics(["pumps"], ["t"]), status), Told(status).desk):
+            pass
+
+
 def test_the_daemon_does_not_start_without_the_token_that_it_needs(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -51,7 +60,3 @@ def test_the_daemon_does_not_start_without_the_token_that_it_needs(tmp_path: Pat
     assert done.returncode == 2
     assert "http: control on 0.0.0.0" in done.stderr
     assert "needs control_token_file" in done.stderr
-    done = command("run", "-c", config, "--set", f"http.control_token_file={tmp_path / 'token'}")
-    assert done.returncode == 2
-    assert "http.control_token_file" in done.stderr
-    assert "cannot be read" in done.stderr

@@ -113,7 +113,7 @@ class ControlRoutes:
     async def _told(self, request: Request, said: Any, tell: Callable[[Any], Awaitable[str]]) -> Response:
         """Pass it on, and answer when it is durable, or in time."""
         client = request.client.host if request.client else ""
-        log.info("control_requested", path=request.url.path, by=said.by, client=client)
+        log.info("control_requested", path=request.scope["path"], by=said.by, client=client)
         task = asyncio.ensure_future(tell(said))
         self._telling.add(task)
         task.add_done_callback(self._ended)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from daemon.control import Feedback, MaintenanceOrder, Received
-from daemon.maintenance import MaintenanceWindow
+from daemon.maintenance import MaintenanceWindow, ns_of
 
 MOST_VERDICTS: Final = 1_000
 MOST_STOPS: Final = 100
@@ -66,6 +66,9 @@ class People:
                 self._order(control)
 
     def _order(self, order: MaintenanceOrder) -> None:
+        if not order.rrule and ns_of(order.end) <= self.now_ns():
+            self._ordered.pop(order.maintenance, None)  # it is over, or is ended by this
+            return
         self._ordered[order.maintenance] = PlannedStop(MaintenanceWindow.ordered(order), order)
         if len(self._ordered) > MOST_STOPS:
             del self._ordered[min(self._ordered, key=lambda name: self._ordered[name].window.end_ns)]

@@ -389,7 +389,7 @@ bodies = st.binary(max_size=60) | st.dictionaries(names, words, max_size=6).map(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(control.PATHS), bodies), min_size=1, max_size=10))
 def test_nothing_that_comes_breaks_the_port_and_each_message_can_be_read(
     requests: list[tuple[str, bytes]],
@@ -407,7 +407,7 @@ def test_nothing_that_comes_breaks_the_port_and_each_message_can_be_read(
     assert client.get("/api/status").status_code == 200
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -219,7 +219,7 @@ def test_a_verdict_is_told_with_the_keyboard_and_acknowledged(
     ]
     acknowledged = page.value("document.getElementById('acknowledged').innerText")
     assert acknowledged.startswith("Told. the alert closes, and its like on plant-03/")
-    assert page.value("getComputedStyle(document.getElementById('acknowledged')).visibility") == "visible"
+    assert page.value("getComputedStyle(document.getElementById('acknowledged')).opacity") == "1"
     assert page.value("document.activeElement.dataset.key") == "false_alarm/f0"
     opens(page, "planned/f10")  # name and token are remembered
     assert page.value(f"{FIELD}.by.value") == "kim"
