@@ -15,6 +15,10 @@ All must hold:
   trained (a planned change, a false alarm), ``CALLED_NORMAL_MARGIN`` stands for the 2 points: what is normal on one asset is
   no fault on another, of the one model that all share. Where alarms cut the rows into pieces too short for injected
   faults, the incumbent stays;
+* of no sensor alone significantly fewer of them (see ``blinder_sensor``): a fault that was learned makes one sensor blind, which
+  hardly shows among all;
+* it was calibrated on the days that one episode of the budget takes, or on no fewer than the incumbent: where alarms have left
+  few rows, their normal is no longer the machine's, and a model of them replaces one that knows more;
 * every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
@@ -55,6 +59,10 @@ from daemon.model.soundness import wanted_units
 
 FALSE_ALARM_FACTOR = 1.25
 RECALL_MARGIN = 0.02
+PER_KIND = 60
+"""Faults of each kind: of six sensors each has 80, so that a tenth of them lost is significant."""
+SIGNIFICANT = 0.05
+"""Probability below which a sensor's lost faults are no chance: one good candidate in twenty waits for the next training."""
 CALLED_NORMAL = "called_normal"
 """The fact of a candidate that has learned rows which people called normal since the incumbent was trained."""
 CALLED_NORMAL_MARGIN = 0.1
@@ -246,6 +254,41 @@ def lost_faults(
     return lost - gained, margin * len(pairs) + math.sqrt(lost + gained)
 
 
+def blinder_sensor(
+    faults: Sequence[Fault], mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool]]
+) -> tuple[int, int, int, float]:
+    """The sensor of which a model most clearly finds fewer faults than another.
+
+    By the exact test of McNemar (1947; the one of five that Dietterich 1998 recommends for models that are trained once):
+    of the faults that one of them alone finds, either finds each with equal chance if both are as good. The smallest of
+    the sensors' probabilities counts as many times as there are sensors (Bonferroni).
+
+    Args:
+        faults: at least one.
+        mine: see ``hits``, of the same faults.
+        theirs: likewise, of the other model.
+
+    Returns:
+        The sensor, the faults of it that the other alone finds, that this one alone finds, and the probability.
+    """
+    lost: dict[int, int] = {}
+    gained: dict[int, int] = {}
+    for kind, found in mine.items():
+        of_kind = (fault for fault in faults if fault.kind == kind)
+        for fault, here, there in zip(of_kind, found, theirs[kind], strict=True):
+            for sensor in fault.sensors:
+                lost[sensor] = lost.get(sensor, 0) + (there and not here)
+                gained[sensor] = gained.get(sensor, 0) + (here and not there)
+    chance = {sensor: _at_least(lost[sensor], lost[sensor] + gained[sensor]) for sensor in sorted(lost)}
+    worst = min(chance, key=lambda sensor: chance[sensor])
+    return worst, lost[worst], gained[worst], min(len(chance) * chance[worst], 1.0)
+
+
+def _at_least(heads: int, tosses: int) -> float:
+    """The probability of so many heads or more."""
+    return sum(math.comb(tosses, k) for k in range(heads, tosses + 1)) / 2.0**tosses
+
+
 def unwatched(bundle: Bundle) -> set[int]:
     """The sensors that training set aside, as counters whose levels cannot be learned.
 
@@ -327,7 +370,7 @@ def gate(
 
     lead = max(candidate.window, incumbent.window if incumbent else 0)
     left_out = unwatched(candidate) | (unwatched(incumbent) if incumbent else set())
-    faults = injected_faults(held_out, lead, candidate.window, left_out=left_out)
+    faults = injected_faults(held_out, lead, candidate.window, PER_KIND, left_out=left_out)
     in_service = settled(candidate, held_out, hop)
     before_in_service: Mapping[str, Floats] = {}
     called_normal = bool(candidate.facts.get(CALLED_NORMAL))
@@ -347,6 +390,13 @@ def gate(
         figures["incumbent_episodes"] = theirs
         # What the incumbent alarmed on was left out of these rows, so its count is near zero by
         # construction: a candidate may open what the budget allows, with room for chance.
+        of_one = 1.0 / budget.allowed(1.0, candidate.calibration.assets)
+        days_needed = min(of_one, incumbent.calibration.days)
+        why = (
+            f"calibrated on {candidate.calibration.days:.2f} days of rows, the incumbent on"
+            f" {incumbent.calibration.days:.2f}: too few were left for a false episode to be as rare as is budgeted"
+        )
+        rules.at_least("calibration_days", candidate.calibration.days, days_needed, why)
         why = f"{alarms} episodes on held-out normal rows, the incumbent {theirs}"
         rules.at_most("incumbent_episodes", alarms, max(FALSE_ALARM_FACTOR * theirs, theirs + 1, most), why)
         lost_ones = [
@@ -373,6 +423,12 @@ def gate(
         lost, most = lost_faults(found, before_found, margin)
         why = f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_recall['all']:.1%}"
         rules.at_most("faults_lost", lost, most, why)
+        sensor, missed, more, chance = blinder_sensor(faults, found, before_found)
+        why = (
+            f"misses {missed} injected faults of {candidate.sensors[sensor]} that the incumbent finds,"
+            f" and finds {more} that it misses"
+        )
+        rules.at_least("sensor_faults_lost", chance, 0.0 if called_normal else SIGNIFICANT, why)
     if candidate.models.vae is not None:
         own = _nats_per_cell(candidate.models, held_out)
         linear = _nats_per_cell(_linear(candidate.models), held_out)

@@ -20,6 +20,7 @@ from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
     CALLED_NORMAL,
+    blinder_sensor,
     gate,
     hits,
     lost_faults,
@@ -149,6 +150,35 @@ def test_a_candidate_loses_beyond_two_points_and_chance(
     lost: int, gained: int, of: int, expected: bool
 ) -> None:
     assert verdict(lost, gained, of - lost - gained) is expected
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "expected"),
+    [(0, 0, 1.0), (3, 0, 3 / 8), (6, 0, 3 / 64), (7, 1, 3 * 9 / 256), (1, 7, 1.0)],
+)
+def test_the_sensor_that_a_model_is_blind_to_is_found_among_all(
+    lost: int, gained: int, expected: float
+) -> None:
+    """Of three sensors; a swap counts for both of its own."""
+    marks = [(False, True)] * lost + [(True, False)] * gained + [(True, True)] * 20
+    values = np.zeros((4, 3))
+    kinds = (FaultKind.SHIFT, FaultKind.NOISE)
+    faults = [Fault(kinds[i % 2], "a", values, 2, (1,), ()) for i in range(len(marks))]
+    faults += [Fault(FaultKind.SWAP, "a", values, 2, (0, 2), ())] * 10
+    mine, theirs = (
+        {
+            **{
+                kind.value: [m[side] for f, m in zip(faults, marks, strict=False) if f.kind is kind]
+                for kind in kinds
+            },
+            FaultKind.SWAP.value: [True] * 10,
+        }
+        for side in (0, 1)
+    )
+    sensor, missed, more, chance = blinder_sensor(faults, mine, theirs)
+    assert chance == pytest.approx(expected)
+    if lost > gained:
+        assert (sensor, missed, more) == (1, lost, gained)
 
 
 @pytest.mark.parametrize("hop", [3, 4])
@@ -351,10 +381,12 @@ def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(in
         "active_units",
         "anchor_distance",
         "episodes",
+        "calibration_days",
         "incumbent_episodes",
         "golden_lost",
         "faults",
         "faults_lost",
+        "sensor_faults_lost",
     ]
     assert list(rules) == names
     assert [name for name in names if not rules[name].passed] == ["episodes", "incumbent_episodes"]
@@ -366,6 +398,34 @@ def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(in
     assert {f"incumbent_recall_{kind}" for kind in kinds} < decision.figures.keys()
     kept = dataclasses.replace(jumpy, facts={**jumpy.facts, "decision": decision.facts()})
     assert Bundle.from_bytes(kept.to_bytes()).facts["decision"] == decision.facts()
+
+
+def test_a_model_that_is_blind_to_one_sensor_is_refused_by_its_name(incumbent: Bundle) -> None:
+    """One of four that it hardly hears: few faults among all."""
+    own = np.zeros(incumbent.calibration.states)
+    own[[2, 6]] = 1.5  # Flow's errors over both window lengths
+    deaf = dataclasses.replace(incumbent.calibration, asset_levels={"pump-1": own})
+    candidate = dataclasses.replace(incumbent, calibration=deaf)
+    decision = gate(candidate, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
+    assert not decision.promoted
+    assert [rule.name for rule in decision.rules if not rule.passed][-1] == "sensor_faults_lost"
+    told = dataclasses.replace(candidate, facts={**candidate.facts, CALLED_NORMAL: True})
+    rules = {rule.name: rule for rule in gate(told, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0)).rules}
+    assert rules["sensor_faults_lost"].passed
+
+
+def test_a_model_of_few_rows_does_not_replace_one_of_many(incumbent: Bundle) -> None:
+    """But where no model has the days that one episode of the budget takes, one of as many will do."""
+    few = dataclasses.replace(incumbent.calibration, days=0.4)
+    candidate = dataclasses.replace(incumbent, calibration=few)
+
+    def refused(before: Bundle, budget: Budget) -> bool:
+        decision = gate(candidate, before, HELD_OUT, AlarmPolicy(), budget)
+        return "calibration_days" in [rule.name for rule in decision.rules if not rule.passed]
+
+    assert refused(incumbent, Budget(1.0))  # of a day
+    assert not refused(incumbent, Budget(24.0))
+    assert not refused(candidate, Budget(1.0))
 
 
 def test_a_jumpy_model_is_refused(incumbent: Bundle) -> None:
