@@ -7,7 +7,7 @@ All must hold:
 * on held-out normal rows: no more episodes than the budget and chance allow (see below); one more only where it
   is at most 1.25 times the incumbent's, or one more than them;
 * on faults injected into those rows (see ``faults``; all kinds that scores can find), but for sensors that either model
-  sets aside (see ``unwatched``): recall at most 2 points below the incumbent's, and what chance allows. A model that has
+  sets aside (see ``unwatched``): recall at most 2 points below the incumbent's, or what chance allows. A model that has
   learned a fault as normal fails here, because its spread has grown to contain the fault. Both are judged as in service,
   from a slow baseline that has settled on these rows (see ``settled``): from a fresh one the scores of an incumbent that does
   not know the season lie just under its threshold, so that nearly every fault lifts one above it. Only faults count before
@@ -62,7 +62,7 @@ RECALL_MARGIN = 0.02
 PER_KIND = 60
 """Faults of each kind: of six sensors each has 80, so that a tenth of them lost is significant."""
 SIGNIFICANT = 0.05
-"""Probability below which a sensor's lost faults are no chance: one good candidate in twenty waits for the next training."""
+"""Probability below which lost faults are no chance: one good candidate in twenty may wait for the next training."""
 CALLED_NORMAL = "called_normal"
 """The fact of a candidate that has learned rows which people called normal since the incumbent was trained."""
 CALLED_NORMAL_MARGIN = 0.1
@@ -242,16 +242,18 @@ def begin_as_usual(
 def lost_faults(
     mine: Mapping[str, Sequence[bool]], theirs: Mapping[str, Sequence[bool]], margin: float = RECALL_MARGIN
 ) -> tuple[int, float]:
-    """How many more of the same faults the incumbent finds, and how many the margin and chance allow.
+    """How many more of the same faults the incumbent finds, and how many the margin or chance allow, whichever is more.
 
-    Both were tested on the same faults, so only those count that one found and the other did not; for two
-    equally good models this difference has the standard deviation sqrt(lost + gained)
-    (McNemar 1947).
+    Both were tested on the same faults, so only those count that one found and the other did not: if both are equally
+    good, either found each with equal chance (the exact test of McNemar 1947, which Dietterich 1998 recommends for
+    models that are trained once).
     """
     pairs = [pair for kind in mine for pair in zip(mine[kind], theirs[kind], strict=True)]
     lost = sum(theirs and not mine for mine, theirs in pairs)
     gained = sum(mine and not theirs for mine, theirs in pairs)
-    return lost - gained, margin * len(pairs) + math.sqrt(lost + gained)
+    differ = lost + gained
+    by_chance = next(k for k in range(differ, -1, -1) if _at_least(k, differ) > SIGNIFICANT)
+    return lost - gained, max(margin * len(pairs), 2 * by_chance - differ)
 
 
 def blinder_sensor(
@@ -259,9 +261,8 @@ def blinder_sensor(
 ) -> tuple[int, int, int, float]:
     """The sensor of which a model most clearly finds fewer faults than another.
 
-    By the exact test of McNemar (1947; the one of five that Dietterich 1998 recommends for models that are trained once):
-    of the faults that one of them alone finds, either finds each with equal chance if both are as good. The smallest of
-    the sensors' probabilities counts as many times as there are sensors (Bonferroni).
+    By the test of ``lost_faults``; the smallest of the sensors' probabilities counts as many times as there are sensors
+    (Bonferroni).
 
     Args:
         faults: at least one.
