@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +29,9 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.maintenance import MaintenanceWindow
+from daemon.stream.assets import Column
 from daemon.stream.encoding import encode, read_drift
+from daemon.stream.judge import Judge
 from tests.fakes import CentreDetector
 from tests.stream.pipelines import (
     ARRIVALS,
@@ -164,6 +167,45 @@ def test_episodes_at_about_the_same_time_are_of_both() -> None:
     late = replace(keener, version="late", threshold=2.9, hysteresis=0.2)
     counts = shadowed(rows({20: (4.0, 0.0), 27: (-4.0, 0.0)}, 80), late)
     assert (counts.episodes, counts.incumbent_episodes, counts.both) == (1, 1, 1)
+
+
+def test_windows_are_in_the_units_of_the_candidate() -> None:
+    far = replace(CENTRE, version="far", centre=5.0)
+    assert shadowed(rows({}, 60), far) == ShadowCounts("far", 57, 1, 0, 1, 0, 0, 57)
+
+
+def test_the_settings_of_the_alarms_may_change() -> None:
+    pipeline = make()
+    pipeline.parts.use_shadow(replace(CENTRE, version="twin"))
+    readings = rows({20: (5.0, 0.0), 60: (5.0, 0.0)}, 100)
+    outputs = feed(pipeline, readings[:40])
+    pipeline.parts.use_policy(AlarmPolicy(50, 50), (), None)
+    assert total(outputs + feed_all(pipeline, readings[40:])) == ShadowCounts("twin", 97, 1, 0, 1, 1, 1)
+
+
+def test_what_is_held_of_an_asset_goes_with_it() -> None:
+    pipeline = make(max_assets=1, detector=BLIND)
+    pipeline.parts.use_shadow(replace(CENTRE, version="twin"))
+    high = [wide(second, 9.0 + 0.1 * (second % 2), 0.1 * (second % 3)) for second in range(20)]
+    other = [wide(20, 0.0, 0.1, asset="p2")]
+    again = [wide(second, 9.0 + 0.1 * (second % 2), 0.1 * (second % 3)) for second in range(21, 41)]
+    counts = total(feed_all(pipeline, numbered([*high, *other, *again])))
+    assert (counts.anomalies, counts.episodes) == (2, 2)
+
+
+def test_nothing_is_held_when_it_is_over() -> None:
+    def owners() -> int:
+        gc.collect()
+        return sum(type(one) in (Judge, Column) for one in gc.get_objects())
+
+    pipeline = make()
+    before = owners()
+    for candidate in (OTHER, BLIND):
+        pipeline.parts.use_shadow(candidate)
+        feed(pipeline, rows({}, 10))
+        assert owners() == before + 4  # its baselines and thresholds
+    pipeline.parts.use_shadow(None)
+    assert owners() == before
 
 
 def test_a_stop_is_left_out() -> None:
