@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_struct
 from structlog.testing import capture_logs
 
 from daemon.adapters.registry import DecisionRecord, TriggerFact
@@ -34,9 +35,8 @@ from daemon.runtime.shadow import InShadow, verdict
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.encoding import PublishedDrift
-from tests.fakes import CentreDetector
+from tests.fakes import CentreDetector, PromptTrainer
 from tests.runtime.scripted import (
-    BASE_S,
     PUMPS_0,
     SPEC,
     Registry,
@@ -235,7 +235,11 @@ class Shelf(Registry):
 
 
 async def lived(
-    run: StreamRun, registry: Shelf | None, result: TrainingResult | None, *polls: PolledRecords | str
+    run: StreamRun,
+    registry: Shelf | None,
+    result: TrainingResult | None,
+    *polls: PolledRecords | str,
+    clock: Callable[[], float] | None = None,
 ) -> tuple[Status, list[dict[str, Any]]]:
     """The life of a stream whose training ends after the first poll; a text promotes a version after a poll."""
     loops: list[Any] = []
@@ -257,7 +261,7 @@ async def lived(
 
     source = Script([])
     source.events = events  # type: ignore[method-assign]
-    loop, _, status = loop_over(source, run, registry, clock=Ticking())
+    loop, _, status = loop_over(source, run, registry, clock=clock or Ticking())
     loops.append(loop)
     with capture_logs() as logs:
         await loop.run()
@@ -398,16 +402,65 @@ async def test_a_decision_that_cannot_be_published_is_made_again(error: Exceptio
     assert run.versions[-1] == mine.version
 
 
-def test_no_training_is_due_but_on_request_while_one_is_in_shadow() -> None:
+@pytest.mark.parametrize("shadowed", [True, False])
+def test_no_training_is_due_but_on_request_while_one_is_in_shadow(shadowed: bool) -> None:
     run = judging(retrain_every=timedelta(minutes=1))
     pipeline = run.open(Assigned(PUMPS_0, 0, 0))
     mine = candidate()
-    record = into_shadow(replace_record(mine), BASE_S * SECOND_NS, HOUR_NS)
-    run.begin_shadow(record, mine.to_bytes(), mine)
-    for _ in pipeline.feed(minutes(0, 3)):
-        assert run.next_job() is None
+    if shadowed:
+        run.begin_shadow(into_shadow(replace_record(mine), 0, DAY_NS), mine.to_bytes(), mine)
+    due = []
+    for minute in range(4):
+        for _ in pipeline.feed(minutes(minute, minute + 1)):
+            due.append(run.next_job() is not None)
+    assert any(due) is not shadowed
     run.schedule.heard(Received(4, 0, RetrainRequest("pumps")))
     assert run.next_job() is not None
+
+
+async def test_a_decision_that_cannot_be_published_is_not_tried_without_end() -> None:
+    run, mine, registry = judging(), candidate(), shelf()
+    polls = [minutes(i, i + 1) for i in range(8)]
+    await lived(run, registry, result_of(mine), *polls[:3])
+
+    class Away(Shelf):
+        tries = 0
+
+        async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+            self.tries += 1
+            raise BrokerError("away")
+
+    away = Away(pointers=registry.pointers, bundles=registry.bundles, decided=registry.decided)
+    await lived(run, away, None, *polls[3:], *([PolledRecords(PUMPS_0, ())] * 20), clock=lambda: 0.0)
+    assert away.tries == 1
+    assert run.shadow is not None
+
+
+def test_another_model_ends_it_at_once() -> None:
+    run, mine, other = judging(), candidate(), candidate(name="other")
+    pipeline = run.open(Assigned(PUMPS_0, 0, 0))
+    run.begin_shadow(into_shadow(replace_record(mine), 0, DAY_NS), mine.to_bytes(), mine)
+    assert run.open(Assigned(THERE, 0, 0)).parts.shadow.model == mine.version
+    run.use(other, other.to_bytes(), committable=True)
+    assert run.shadow is run.history.shadow is None
+    assert not pipeline.parts.shadow.on
+
+
+async def test_one_whose_parent_is_not_in_force_does_not_judge() -> None:
+    run, mine, registry = judging(), candidate(), shelf()
+    registry.bundles[mine.version] = mine.to_bytes()
+    record = replace_record(mine)
+    registry.decided = [into_shadow(replace_struct(record, parent="another"), 0, DAY_NS)]
+    run.trainer = Busy()  # type: ignore[assignment] - nothing is decided here
+    _, logs = await lived(run, registry, None, minutes(0, 1), minutes(1, 2))
+    assert "shadow_begun" not in [one["event"] for one in logs]
+    assert len(registry.decided) == 1
+
+
+class Busy(PromptTrainer):
+    """A training that does not end."""
+
+    busy = True  # type: ignore[assignment]
 
 
 def replace_record(bundle: Bundle) -> DecisionRecord:
