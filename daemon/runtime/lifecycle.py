@@ -1,9 +1,9 @@
 """The life cycle of each stream's model, from training to withdrawal.
 
-A training that is due runs in a spawned process (``trainer``), which also gates the candidate. A
-candidate that passes goes into shadow first, where that is wanted (``shadowing``). Then it is stored in the registry, while the current model stays in use, and then put in use: a
-candidate that cannot be stored is not used, because other replicas could not load it. The registry is polled for models
-that other replicas or an operator put in force. A model that fails on many windows in a row is given up: the
+A training that is due runs in a spawned process (``trainer``), which also gates the candidate. A candidate that passes is
+first stored in the registry, while the current model stays in use, and then put in use, or into shadow where that is wanted
+(``shadowing``): one that cannot be stored is not used, because other replicas could not load it. The registry is polled for
+models that other replicas or an operator put in force. A model that fails on many windows in a row is given up: the
 one before it takes over here and, through a withdrawal, in the registry.
 
 The loop calls ``advance`` after every chunk of a stream, and ``poll_registry`` and ``advance_idle`` once per

@@ -256,7 +256,7 @@ async def lived(
             if i == 0 and result is not None:
                 await loops[0].lifecycle.training_ended(run, result)
             for _ in range(20):
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             yield PolledRecords(PUMPS_0, ())
 
     source = Script([])
