@@ -8,8 +8,8 @@ did not see their rows; latents are the deployed model's, since each fold has ax
 **As many assets as there are** are looked at in each interval at once. An asset's threshold is its mean KL times one factor for
 all: the ``QUANTILE`` over times of the largest ratio of KL to mean that any asset has at the time. So it is seldom that some
 asset of the fleet is beyond, however many there are and however much they move together. Sums of a day stay high for about
-a day when they are: one interval in a thousand is about one such day in three years of hours, and three in a row make an
-alert. Trainings are shorter than that: beyond the median the tail is taken as exponential, as that of a KL is (it is a sum of
+a day when they are: one hour in a thousand is about one such day in three years, and three hours in a row make an alert. (It is
+more in truth, for the means are of few days: at one in a hundred, a fleet of 25 had an alert in a fortnight.) Trainings are shorter than that: beyond the median the tail is taken as exponential, as that of a KL is (it is a sum of
 squares of means, by the variance), and its slope is known from a few days only, however many intervals and assets they
 have. So the quantile is that of the *predictive* distribution: of the next value, given so many exponential ones (a Pareto
 distribution; Geisser, Predictive Inference, 1993). The shorter the training, the farther out is the threshold.

@@ -4,11 +4,12 @@ An asset's windows of one event-time interval are added up, those left out that 
 those of earlier ones as far as they still count (``AssetDriftReference.memory``). Its interval is over with its last row,
 or with the asset's first row after it where that one is missing: so what is known of an asset follows from its own rows alone,
 in their order, and a successor that reads them again comes to the same. Sums are of single precision: 4 (1 + 2 Z + 6 C)
-bytes per asset, and 48 for the rest.
+bytes per asset, and 56 for the rest.
 
 What an interval is measured against, and the thresholds: ``daemon.asset_drift``. After ``EXCEEDANCES`` intervals in a row
-beyond them a ``drift`` of *the asset* opens, and the first that is within them closes it. An interval with too few
-windows says nothing and breaks no row.
+beyond them a ``drift`` of *the asset* opens; it closes once none has been beyond for as long as sums hold, a day: within
+one a machine is nearer to its training at some hours than at others. An interval with too few windows says nothing and breaks
+no row.
 
 **One asset or the fleet.** Where more than half of the assets drift (or more than can be named), it is the fleet that
 moves: then the drift is the stream's (``drift``), and no asset's alert opens. Else the windows of an asset whose last
@@ -77,12 +78,14 @@ class AssetDrifts:
         self._reference: AssetDriftReference | None = None
         self._places: dict[str, int] = {}  # of the assets in the reference
         self._latents = 0
+        self._span = 1  # intervals that are in the sums, about
         self._scaling = Scaling.raw_units(len(spec.sensors))
         self._model = ""
         self._interval = assets.column(np.int64, NONE)  # that its sums are of
         self._judged = assets.column(np.int64, NONE)  # the newest with enough windows
         self._exceeded = assets.column(np.int64, 0)  # successive ones beyond the thresholds
         self._first = assets.column(np.int64, NONE)  # of these
+        self._beyond = assets.column(np.int64, NONE)  # the newest beyond them
         self._windows = assets.column(np.int64, 0)  # of the interval
         self._whole = assets.column(np.float64, 0.0)  # intervals in the sums, as far as they still count
         self._sums = np.empty((0, 0), np.float32)  # (N, K + C) ``terms``, and what was expected
@@ -101,32 +104,35 @@ class AssetDrifts:
         """Measure against this model's reference from now on; what was added up under another is void."""
         reference = None if detector is None else detector.drift.assets
         self._reference, self.found, self.moves = reference, [], False
-        for column, blank in ((self._interval, NONE), (self._judged, NONE), (self._first, NONE)):
-            column.values[:] = blank
+        for column in (self._interval, self._judged, self._first, self._beyond):
+            column.values[:] = NONE
         self._exceeded.values[:] = self._windows.values[:] = 0
         self._whole.values[:] = 0.0
         numbers = 0
         if detector is not None and reference is not None:
             self._scaling, self._model = detector.scaling, detector.version
             self._latents = len(detector.drift.latent_mean)
+            self._span = max(round(1.0 / (1.0 - reference.memory)), 1)
             self._places = {name: i for i, name in enumerate(reference.names)}
             numbers = width(self._latents, len(self.spec.sensors)) + len(self.spec.sensors)
         self._sums = np.zeros((self._assets.capacity, numbers), np.float32)
 
     def snapshot(self, slot: int) -> AssetDriftState | None:
         """The part of an asset's record; None where nothing is known."""
-        interval, judged, exceeded, first, windows = (int(one.values[slot]) for one in self._columns)
+        interval, judged, exceeded, first, last, windows = (int(one.values[slot]) for one in self._columns)
         if interval == judged == NONE and not self._sums[slot].any():
             return None
         whole, sums = float(self._whole.values[slot]), self._sums[slot].astype("<f4").tobytes()
-        return AssetDriftState(self.interval_ns, interval, judged, exceeded, first, windows, whole, sums)
+        return AssetDriftState(
+            self.interval_ns, interval, judged, exceeded, first, last, windows, whole, sums
+        )
 
     def restore(self, slot: int, state: AssetDriftState) -> None:
         """Continue with an asset under the same model; of intervals of another length nothing is of use."""
         sums = np.frombuffer(state.sums, "<f4")
         if state.interval_ns != self.interval_ns or len(sums) != self._sums.shape[1]:
             return
-        numbers = (state.interval, state.judged, state.exceeded, state.first, state.windows)
+        numbers = (state.interval, state.judged, state.exceeded, state.first, state.beyond, state.windows)
         for column, number in zip(self._columns, numbers, strict=True):
             column.values[slot] = number
         self._whole.values[slot] = state.whole
@@ -142,7 +148,7 @@ class AssetDrifts:
 
     @property
     def _columns(self) -> Sequence[Column]:
-        return self._interval, self._judged, self._exceeded, self._first, self._windows
+        return self._interval, self._judged, self._exceeded, self._first, self._beyond, self._windows
 
     # -------------------------------------------------------------- windows
     def add(
@@ -215,13 +221,15 @@ class AssetDrifts:
         begins = beyond & (self._exceeded.values[slots] == 0)
         self._first.values[slots[begins]] = ended[begins]
         self._judged.values[slots] = ended
+        self._beyond.values[slots[beyond]] = ended[beyond]
         self._exceeded.values[slots] = np.where(beyond, self._exceeded.values[slots] + 1, 0)
         if silent:
             return []
         self._note(names, ended, judged)
         events: list[tuple[float, AlertEvent]] = []
         openable = beyond & (self._exceeded.values[slots] >= EXCEEDANCES) & (not self.moves)
-        closable = ~beyond & np.array([name in self._episodes.assets for name in names])
+        closable = ended - self._beyond.values[slots] >= self._span
+        closable &= np.array([name in self._episodes.assets for name in names])
         for i in np.flatnonzero(openable | closable).tolist():
             row = int(summands.times[at[i]]) // self.spec.period_ns
             if closable[i]:
@@ -250,14 +258,11 @@ class AssetDrifts:
             ]
 
     def _drifting(self, name: str, ended: int, judged: _Judged, i: int) -> DriftingAsset:
-        assert self._reference is not None
-        # About as many intervals as are still in its sums.
-        span = max(round(1.0 / (1.0 - self._reference.memory)), 1)
         latent, residual = judged.nats[i].tolist()
         latent_edge, residual_edge = judged.edges[i].tolist()
         return DriftingAsset(
             name,
-            (ended + 1 - span) * self.interval_ns,
+            (ended + 1 - self._span) * self.interval_ns,
             (ended + 1) * self.interval_ns,
             int(judged.windows[i]),
             latent,

@@ -278,6 +278,7 @@ class AssetDriftState(msgspec.Struct, frozen=True, array_like=True):
     judged: int  # the newest that could be judged
     exceeded: int  # successive ones beyond the thresholds
     first: int  # of these
+    beyond: int  # the newest beyond them
     windows: int  # of the interval
     whole: float  # intervals in the sums, as far as they still count
     sums: bytes  # single precision, with those of earlier intervals

@@ -538,7 +538,7 @@ def _model_change_fault(
 def _asset_drift_fault(known: AssetDriftState | None) -> str | None:
     if known is None:
         return None
-    intervals = (known.interval, known.judged, known.first)
+    intervals = (known.interval, known.judged, known.first, known.beyond)
     if known.interval_ns < 1 or known.exceeded < 0 or known.windows < 0 or not 0 <= known.whole < FAR:
         return f"drift exceeded {known.exceeded} times in intervals of {known.interval_ns} ns"
     if any(number != NONE and abs(number) * known.interval_ns > FAR for number in intervals):
