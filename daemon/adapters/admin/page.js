@@ -251,12 +251,24 @@ function driftRow(streams, stream, key, title) {
   );
 }
 
+/** The assets that drift alone; none, no row. */
+function driftingRow(streams, stream) {
+  const { judged, drifting, named } = stream.drift.assets;
+  if (!drifting) return [];
+  const more = drifting > named.length ? " ..." : "";
+  const text = `${drifting} of ${judged}: ` + named.join(", ") + more;
+  return [
+    h("div", "row", line(h("b", "", "Assets", ofStream(streams, stream.name)), chip("drift", "above")), h("p", "", text)),
+  ];
+}
+
 function driftPanel(streams) {
   const measured = streams.filter((stream) => stream.drift);
   if (!measured.length) return h("div", "empty", "No interval has ended yet.");
   return measured.flatMap((stream) => [
     driftRow(streams, stream, "latent", "Latent space"),
     driftRow(streams, stream, "residual", "Residuals"),
+    ...driftingRow(streams, stream),
   ]);
 }
 

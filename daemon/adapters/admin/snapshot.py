@@ -211,6 +211,10 @@ def spark(scores: Iterable[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in map(float, texts)]
 
 
+DRIFTING_SHOWN = 5
+"""Assets that drift alone, of a stream."""
+
+
 def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
     if not records:
         return None
@@ -226,6 +230,11 @@ def _drift(records: list[DriftRecord]) -> dict[str, Any] | None:
         "start": iso(newest.start_ns),
         "end": iso(newest.end_ns),
         "windows": newest.windows,
+        "assets": {
+            "judged": newest.fleet.judged,
+            "drifting": newest.fleet.drifting,
+            "named": [bounded(one.asset) for one in newest.fleet.assets[:DRIFTING_SHOWN]],
+        },
         "latent": {
             "value": short(sum(newest.latent_kl)),
             "threshold": short(newest.latent_threshold),

@@ -22,6 +22,7 @@ from daemon.adapters.report.traces import (
 )
 from daemon.documents import short
 from daemon.domain import AlertEvent, AlertKind, DriftRecord
+from daemon.drifting import DriftingAsset
 
 POINTS_IN_ALL: Final = 400_000
 """Points of all lines together: about 6 MB of the document."""
@@ -53,6 +54,10 @@ class Report:
     assets: int = 0
 
 
+DRIFTING_SHOWN = 10
+"""Assets that drift alone, of each stream."""
+
+
 def _drift(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
     """Per stream, the totals of each interval; the worst partition's where there are several."""
     streams: dict[str, dict[int, DriftRecord]] = {}
@@ -73,9 +78,28 @@ def _drift(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
                 "residual": [short(sum(r.residual_kl)) for r in ordered],
                 "latentEdge": [short(r.latent_threshold) for r in ordered],
                 "residualEdge": [short(r.residual_threshold) for r in ordered],
+                "assets": _drifting([r for r in records if r.stream == stream]),
             }
         )
     return shown
+
+
+def _drifting(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
+    """The assets that drifted alone, with the interval in which each was farthest out; the farthest first."""
+    found: dict[str, list[DriftingAsset]] = {}
+    for record in records:
+        for one in record.fleet.assets:
+            found.setdefault(one.asset, []).append(one)
+    worst = {asset: max(mine, key=lambda one: one.excess) for asset, mine in found.items()}
+    return [
+        {
+            "asset": bounded(asset),
+            "intervals": len(found[asset]),
+            "excess": short(worst[asset].excess),
+            "sensors": [bounded(sensor) for sensor in worst[asset].sensors[:3]],
+        }
+        for asset in sorted(worst, key=lambda asset: (-worst[asset].excess, asset))[:DRIFTING_SHOWN]
+    ]
 
 
 def report_data(report: Report) -> dict[str, Any]:
@@ -104,9 +128,13 @@ def report_data(report: Report) -> dict[str, Any]:
             key: summary.get(key) for key in ("rows", "scored", "filled", "episodes", "models", "seconds")
         },
         "assets": max(report.assets, len(report.traces)),
-        # A drift is of the whole stream, and has its name for an asset.
+        # The drift of a stream has its name for an asset.
         "alarmedAssets": len(
-            {(e.first.stream, e.first.asset) for e in episodes if e.first.kind is not AlertKind.DRIFT}
+            {
+                (e.first.stream, e.first.asset)
+                for e in episodes
+                if e.first.kind is not AlertKind.DRIFT or e.first.asset != e.first.stream
+            }
         ),
         "traces": [
             trace_document(trace, chosen, most, most_filled)

@@ -366,6 +366,20 @@ function drift() {
     yaxis: axis({ rangemode: "tozero", title: { text: "nats" } }),
   });
   Plotly.react("drift", lines, look, CONFIG);
+  const alone = D.drift.flatMap((stream) =>
+    stream.assets.map((one) =>
+      h(
+        "p",
+        "",
+        one.asset +
+          (many ? " · " + stream.stream : "") +
+          `: beyond its own threshold in ${one.intervals} intervals, up to ${one.excess} times (` +
+          one.sensors.join(", ") +
+          ")",
+      ),
+    ),
+  );
+  $("drifting").replaceChildren(...alone);
 }
 
 // ---------------------------------------------------------------- histogram

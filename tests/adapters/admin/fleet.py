@@ -24,6 +24,7 @@ from daemon.domain import (
     Phase,
     Severity,
 )
+from daemon.drifting import DriftingAsset, FleetDrift
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.accounts import Counts
 from daemon.stream.audit import Imputable, SensorAudit
@@ -173,6 +174,7 @@ def fleet() -> Status:
         DriftRecord(
             "compressors", PARTITION, (n - 1) * 3600 * SECOND_NS, n * 3600 * SECOND_NS, "m", 900, (), (), (), (), (),
             1.0, (0.01 * n, 0.02 * n), (0.2,), 0.3, 0.3, "drift",
+            fleet=FleetDrift(6, 1, assets=(DriftingAsset(ASSETS[2], 0, 1, 60, 2.0, 1.0, 0.1, 1.0, ["oil"], [0]),)),
         )
         for n in range(1, 20)
     ])  # fmt: skip

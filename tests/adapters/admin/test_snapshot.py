@@ -99,6 +99,7 @@ def test_drift_is_the_worst_partition_of_each_interval(status: Status, client: C
     assert drift["latent"] == {"value": 0.2, "threshold": 0.3, "history": [0.4, 0.2]}
     assert drift["residual"]["value"] is None
     assert drift["verdict"] == "drift"
+    assert drift["assets"] == {"judged": 0, "drifting": 0, "named": []}
 
 
 def test_events_go_on_where_the_reader_was(client: Client) -> None:

@@ -19,8 +19,10 @@ from daemon.domain import (
     SECOND_NS,
     AlertKind,
     Contributor,
+    DriftRecord,
     Phase,
 )
+from daemon.drifting import DriftingAsset, FleetDrift
 from tests.adapters.report.runs import START, SUMMARY, drift_record, event, trace, unpacked
 
 
@@ -113,6 +115,21 @@ def test_drift_shows_the_worst_partition_in_time_order() -> None:
     assert stream["residual"] == [0.3, 0.5]
     assert stream["latent"] == pytest.approx([0.3, 0.3])
     assert stream["residualEdge"] == [0.6, 0.6]
+
+
+def test_assets_that_drift_alone_are_named_the_farthest_first() -> None:
+    def record(start: int, **excess: float) -> DriftRecord:
+        ns = (start * SECOND_NS, (start + 60) * SECOND_NS)
+        alone = (DriftingAsset(a, *ns, 60, 2 * x, 2.0, 0.1, 1.0, ["b", "a"], [0]) for a, x in excess.items())
+        fleet = FleetDrift(9, len(excess), assets=tuple(alone))
+        return dataclasses.replace(drift_record(start, 0, 0.1), fleet=fleet)
+
+    records = [record(0, p1=1.5), record(60, p1=1.25, p2=4.0), record(120)]
+    (stream,) = report_data(Report("t", "s", SUMMARY, drift=records))["drift"]
+    assert stream["assets"] == [
+        {"asset": "p2", "intervals": 1, "excess": 4.0, "sensors": ["b", "a"]},
+        {"asset": "p1", "intervals": 2, "excess": 1.5, "sensors": ["b", "a"]},
+    ]
 
 
 def test_assets_with_episodes_are_never_more_than_there_are() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from daemon.domain import (
     Contributor,
     Phase,
 )
+from daemon.drifting import DriftingAsset, FleetDrift
 from tests.adapters.admin.fleet import ASSETS, SENSORS, episode
 from tests.adapters.pages.markup import HOSTILE, WIDTHS, Markup, check_self_contained
 from tests.adapters.report.runs import START, SUMMARY, drift_record, event, trace
@@ -98,7 +100,9 @@ def plant() -> Report:
         for phase in (Phase.OPENED, Phase.CLOSED)
     ]  # fmt: skip
     quality = {"anomalyd": {"AP": 0.61, "best F1": 0.7}, "time only": {"AP": 0.3, "best F1": 0.5}}
-    drift = [drift_record(60 * n, 0, 0.02 * n) for n in range(40)]
+    alone = DriftingAsset("pump-07", 0, 1, 60, 2.0, 1.0, 0.1, 1.0, ["s1"], [0])
+    fleet = FleetDrift(9, 1, assets=(alone,))
+    drift = [replace(drift_record(60 * n, 0, 0.02 * n), fleet=fleet) for n in range(40)]
     return Report(
         "Replay of compressors",
         "/data/plant-03/day.parquet",
@@ -129,6 +133,8 @@ def test_it_fits_the_screen_and_complains_of_nothing(made: Path, page: Page, wid
     assert page.misfits() == []
     for chart in ("chart", "drift", "histogram"):
         assert page.value(f"document.querySelectorAll('#{chart} svg.main-svg').length") > 0
+    told = page.value("document.getElementById('drifting').textContent")
+    assert told == "pump-07: beyond its own threshold in 40 intervals, up to 2 times (s1)"
     page.colours("dark")
     assert page.misfits() == []
     assert page.problems == []
