@@ -109,7 +109,7 @@ def asset_drift_reference(
         period_ns: of grid rows.
         hop: only every hop-th grid row is measured.
     """
-    Z = held[0].measured.posterior.shape[1]
+    Z = deployed[0].measured.posterior.shape[1]  # folds may have another number
     pieces = _by_asset(held)
     rows = {name: sum(len(p.measured.observed) for p in mine) for name, mine in pieces.items()}
     names = sorted(sorted(rows, key=lambda name: (-rows[name], name))[:MOST_ASSETS])

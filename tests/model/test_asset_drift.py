@@ -65,7 +65,9 @@ def learned(latents: Floats, residual: Floats) -> AssetDriftReference:
         for block, part in enumerate(np.array_split(np.arange(rows), 5)):
             some = slice(int(part[0]), int(part[-1]) + 1)
             labels = [""] * len(part)
-            held.append(HeldOutPiece(block, name, some.start, some.stop, labels, measured(z[some], r[some])))
+            # Each fold has latents of its own, and as many as it needs.
+            mine = replace(measured(z[some], r[some]), posterior=np.zeros((len(part), Z - 1)))
+            held.append(HeldOutPiece(block, name, some.start, some.stop, labels, mine))
     return asset_drift_reference(held, deployed, np.ones(C), HOUR, PERIOD_NS)
 
 
