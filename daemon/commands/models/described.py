@@ -27,7 +27,8 @@ async def list_models(options: ModelsOptions) -> list[dict[str, Any]]:
     {``promoted``, ``reason``, ``refused_by``}, null where there was no model to compare with; ``unreadable``: why it cannot be used, null if it can. What is not known
     is null.
     """
-    async with opened(options) as models:
+    async with opened(options) as registry:
+        models = await registry.with_candidates()
         return [
             await described(models, stream, version)
             for stream in models.streams()
@@ -46,7 +47,8 @@ async def show_model(options: ModelsOptions, version: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such version, or it cannot be read.
     """
-    async with opened(options) as models:
+    async with opened(options) as registry:
+        models = await registry.with_candidates()
         stream, version = models.version(version)
         bundle = await models.bundle(stream, version)
         pointer, origin = models.registry.pointer(stream), Origin.of(bundle.facts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -137,7 +137,7 @@ class Opened:
     """An open registry.
 
     ``where`` names it, ``settings`` are those of the configuration, if there is one, and ``candidates`` are those in shadow,
-    by stream.
+    by stream, once ``with_candidates`` has read them.
     """
 
     registry: Registry
@@ -145,6 +145,17 @@ class Opened:
     options: ModelsOptions
     settings: Settings | None
     candidates: Mapping[str, DecisionRecord] = field(default_factory=dict)
+
+    async def with_candidates(self) -> Opened:
+        """The same with the candidates in shadow; a directory has no decisions.
+
+        Raises:
+            DaemonError: the topic of the decisions cannot be read.
+        """
+        if self.settings is None or self.options.directory is not None:
+            return self
+        found = await _candidates(kafka_settings(self.settings), self.settings.outputs.prefix)
+        return replace(self, candidates=found)
 
     def shadow_until(self, stream: str, version: str) -> str | None:
         """The event time until which a version is in shadow; None: it is not."""
@@ -273,8 +284,7 @@ async def opened(options: ModelsOptions) -> AsyncIterator[Opened]:
     models = KafkaModels(kafka_settings(settings), prefix, arriving=MOST_VERSIONS)
     try:
         await models.refresh()
-        candidates = await _candidates(kafka_settings(settings), prefix)
-        yield Opened(models, f"topic {models_topic(prefix).name}", options, settings, candidates)
+        yield Opened(models, f"topic {models_topic(prefix).name}", options, settings)
     finally:
         await models.stop()
 
