@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from daemon.config.notation import HostName, Name
+from daemon.config.notation import HostName, Name, is_loopback
 from daemon.config.section import Section
 
 
@@ -23,17 +22,9 @@ class HttpSection(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        if self.control and self.control_token_file is None and not _is_loopback(self.host):
+        if self.control and self.control_token_file is None and not is_loopback(self.host):
             raise ValueError(
                 f"control on {self.host}, which other machines reach, needs control_token_file: a file with the token"
                 " that the page asks for"
             )
         return self
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address; a name may come to lead elsewhere."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

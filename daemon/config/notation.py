@@ -6,6 +6,7 @@ that quotes the value and states the rule. The annotated types at the end are wh
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Sequence
@@ -77,10 +78,21 @@ def check_registry_url(url: str) -> None:
         raise ValueError(f"url {shown(url)}: {error}") from error
 
 
-def is_loopback(url: str) -> bool:
-    """Whether an address is of this machine."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, without DNS: what a name resolves to can change until it is used.
+
+    ``localhost`` in any case, 127.0.0.0/8, also as IPv4 in IPv6, and ::1. Other spellings that some resolvers
+    accept (``127.1``, ``2130706433``, ``localhost.``) do not count.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback
 
 
 def parse_budget(value: Any) -> Any:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -128,7 +129,9 @@ class SchemaRegistrySection(Section):
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("key_file needs cert_file")
         secret = self.username is not None or self.token_file is not None
-        if secret and any(url.startswith("http://") and not is_loopback(url) for url in self.url):
+        if secret and any(
+            url.startswith("http://") and not is_loopback(urlsplit(url).hostname or "") for url in self.url
+        ):
             raise ValueError("a password or token over http:// is sent in the clear: use https://")
         return self
 

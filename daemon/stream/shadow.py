@@ -120,6 +120,8 @@ class Shadow:
         if self._running is None or not self._knows_verdicts:
             return
         episodes, known = self._running[1], self._theirs.dismissals.snapshot(asset)
+        episodes.acceptances.forget(asset)
+        episodes.acceptances.restore(asset, self._theirs.acceptances.snapshot(asset))
         if known is None:
             episodes.dismissals.forget(asset)
         else:  # what is open is not open here
@@ -135,6 +137,7 @@ class Shadow:
             episodes = self._running[1]
             episodes.assets.pop(asset, None)
             episodes.dismissals.forget(asset)
+            episodes.acceptances.forget(asset)
 
     # -------------------------------------------------------------- a chunk
     def judge(self, chunk: WindowedRows, judgement: Judgement, scaling: Scaling) -> Ints | None:
@@ -152,7 +155,7 @@ class Shadow:
         judge = self._running[0]
         if not self._knows_verdicts:
             self._knows_verdicts = True
-            for asset in self._theirs.dismissals.with_verdicts:
+            for asset in self._theirs.dismissals.with_verdicts | self._theirs.acceptances.assets:
                 self.learn_verdicts(asset)
         assert judge.detector is not None
         mine = judge.judge(self._own(chunk, scaling, judge.detector.scaling), (), judge.model, judging=True)

@@ -1,8 +1,4 @@
-"""The addresses of Kafka: parsing ``bootstrap_servers``, and whether a host is this machine.
-
-DNS is not queried: what a name resolves to can change between this check and the connection, so a name other
-than ``localhost`` counts as another machine.
-"""
+"""The addresses of Kafka: parsing ``bootstrap_servers``, and which of them are on another machine."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from collections.abc import Iterable
 
 from aiokafka.conn import collect_hosts
 
+from daemon.config.notation import is_loopback
 from daemon.errors import ConfigError
 
 PLAINTEXT_PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT")
@@ -31,7 +28,7 @@ def servers(bootstrap_servers: str) -> list[tuple[str, int]]:
         except ValueError:
             host, port = "", 0
         # aiokafka refuses `[::1` and `a:b:c`; `http://x:1` and `a b:1` would fail at every connection.
-        if not re.fullmatch(r"[^\s/@\[\],]+", host) or (":" in host and not _address(host)):
+        if not re.fullmatch(r"[^\s/@\[\],]+", host) or (":" in host and not _is_address(host)):
             raise ConfigError(
                 f"kafka.bootstrap_servers {bootstrap_servers!r} cannot be used: {entry.strip()!r} is not HOST:PORT"
             )
@@ -43,25 +40,12 @@ def servers(bootstrap_servers: str) -> list[tuple[str, int]]:
     return found
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, without DNS.
-
-    ``localhost`` in any case, 127.0.0.0/8, also as IPv4 in IPv6, and ::1. Other spellings that some resolvers
-    accept (``127.1``, ``2130706433``, ``localhost.``) do not count.
-    """
-    if host.lower() == "localhost":
-        return True
-    address = _address(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address is not None and address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host)
+        ipaddress.ip_address(host)
     except ValueError:
-        return None
+        return False
+    return True
 
 
 def elsewhere(hosts: Iterable[str]) -> str | None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.adapters.kafka import KafkaSettings
-from daemon.adapters.kafka.addresses import is_loopback, servers
+from daemon.adapters.kafka.addresses import servers
 from daemon.adapters.kafka.security import connection
+from daemon.config.notation import is_loopback
 from daemon.errors import ConfigError
 
 HERE = [
