@@ -103,6 +103,7 @@ def test_the_registry_is_part_of_the_stream() -> None:
         ),
         ({"key_file": "a"}, "key_file needs cert_file"),
         ({"url": "http://registry", "token_file": "a"}, "sent in the clear: use https"),
+        ({"url": "http://127.evil.example", "token_file": "a"}, "sent in the clear: use https"),
     ],
 )
 def test_a_section_that_cannot_be_meant_is_refused(section: dict[str, Any], says: str) -> None:
