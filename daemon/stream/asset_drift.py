@@ -14,6 +14,10 @@ no row.
 **One asset or the fleet.** Where more than half of the assets drift (or more than can be named), it is the fleet that
 moves: then the drift is the stream's (``drift``), and no asset's alert opens. Else the windows of an asset whose last
 interval was beyond count for the asset alone, and what the others do is the stream's.
+
+**Repair or retrain** is not said. That residuals alone are beyond (the sensors fit each other no more) would mean a fault, and
+latents alone something new to learn; but a cause that is not measured, as the weather of a pump with warm bearings, shows in
+residuals as well, and wear of what is seldom the same, as a reactor's batches, in latents alone.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.asset_drift import AssetDriftReference
-from daemon.domain import SECOND_NS, AlertKind, DriftRecord, Output, Reading
+from daemon.domain import SECOND_NS, AlertKind, Contributor, DriftRecord, Output, Phase, Reading
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_drift import MOST_NAMED, AssetDrifts
 from daemon.stream.assets import AssetTable
+from daemon.stream.incident import ASSET_DRIFT, EpisodeStart
 from daemon.stream.summands import Summands
 from tests.naive import AssetIntervals
 from tests.stream.pipelines import (
@@ -178,6 +179,10 @@ def test_where_most_assets_drift_it_is_the_stream() -> None:
     assert [one.verdict for one in found] == ["ok"] + ["drift"] * 6 + ["ok"] * 3
     assert [one.fleet.drifting for one in found] == [0, *[3] * 6, 0, 0, 0]
     assert [one.explained for one in found[:7]] == [0] * 7
+    less = replace(DETECTOR, drift_threshold=50.0)  # of all together it is not much
+    outputs = feed_all(make(detector=less), rows(moved))
+    assert told(outputs, AlertKind.DRIFT) == [(240, "opened", "pumps"), (480, "closed", "pumps")]
+    assert of_kind(outputs, AlertKind.DRIFT)[0].contributors[0].sensor == "b"
 
 
 def test_an_asset_of_training_is_compared_with_itself() -> None:
@@ -214,3 +219,36 @@ def test_a_successor_continues_the_drift_of_each_asset(cut: int) -> None:
     again = second.replay_from()
     outputs += feed(second, readings[again:])
     assert plain([*outputs, *feed(second, [], ended=True)]) == expected
+
+
+# ------------------------------------------------------------------ what it joins
+@pytest.mark.parametrize(("sensor", "phase"), [("b", Phase.UPDATED), ("a", Phase.OPENED)])
+def test_the_drift_of_an_asset_joins_the_slow_trend_of_a_sensor_that_carries_it(
+    sensor: str, phase: Phase
+) -> None:
+    episodes = Episodes(SPEC, PUMPS_0, POLICY)
+    slow = EpisodeStart(AlertKind.DEVIATION, 10, sensor, per_day=0.5)
+    (first,) = episodes.open_unscored("p1", slow, 100, "m")
+    moved = EpisodeStart(AlertKind.DRIFT, 20, contributors=[Contributor("b", 1.0, 0.0, 1.0)], of_asset=True)
+    (event,) = episodes.open_unscored("p1", moved, 120, "m")
+    assert event.phase is phase
+    assert (event.fingerprint == first.fingerprint) is (phase is Phase.UPDATED)
+    assert episodes.open_unscored("p1", moved, 130, "m") == []
+    assert [one.phase for one in episodes.close_unscored("p1", ASSET_DRIFT, 140, "m")] == [
+        Phase.UPDATED if phase is Phase.UPDATED else Phase.CLOSED
+    ]
+
+
+def test_an_asset_with_the_name_of_the_stream_has_a_drift_of_its_own() -> None:
+    episodes = Episodes(SPEC, PUMPS_0, POLICY)
+    alone = EpisodeStart(AlertKind.DRIFT, 20, of_asset=True)
+    (mine,) = episodes.open_unscored("pumps", alone, 120, "m")
+    (stream,) = episodes.open_unscored("pumps", EpisodeStart(AlertKind.DRIFT, 20), 120, "m")
+    assert mine.fingerprint != stream.fingerprint
+    kept, of_stream = episodes.snapshot("pumps"), episodes.snapshot_drift()
+    assert kept is not None
+    assert of_stream is not None
+    assert [one.fingerprint for one in kept.open] == [mine.fingerprint]
+    assert of_stream.fingerprint == stream.fingerprint
+    assert [one.fingerprint for one in episodes.dismiss("pumps", 150, "m")] == [mine.fingerprint]
+    assert episodes.has("pumps", AlertKind.DRIFT)
