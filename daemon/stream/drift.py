@@ -110,15 +110,20 @@ def carriers(
     variance = np.array(record.reading_square_sum) / count - mean**2
     seen, none = np.array(record.residual_count) > 1, np.zeros(len(mean))
     reading_kl = np.where(seen, gaussian_kl(mean, variance, none, np.ones(len(mean))), 0.0)
-    totals = float(np.sum(record.residual_kl)), float(np.sum(record.latent_kl))
-    edges = reference.residual_threshold, reference.latent_threshold
-    heights = [excess(total, edge) for total, edge in zip(totals, edges, strict=True)]
-    if record.fleet.moves and not any(heights):  # it is the assets' own thresholds that they are beyond
-        heights = [total / max(edge, 1e-9) for total, edge in zip(totals, edges, strict=True)]
+    pairs = (
+        (float(np.sum(record.residual_kl)), reference.residual_threshold),
+        (float(np.sum(record.latent_kl)), reference.latent_threshold),
+    )
+    residual, latent = (excess(*pair) for pair in pairs)
+    if (
+        record.fleet.moves and not residual and not latent
+    ):  # it is their own thresholds that assets are beyond
+        residual, latent = (total / max(edge, 1e-9) for total, edge in pairs)
     return Moved(
         np.array(record.residual_kl),
         reading_kl,
-        *heights,
+        residual,
+        latent,
         mean,
         np.array(record.expected_sum) / count,
         none,
