@@ -7,7 +7,7 @@
     runtime     what runs: the loop, its streams, the life of their models, the process
     adapters    the outside: kafka, files, registry, telemetry, admin, pages, simulator
     stream      the streaming core, synchronous | model   the model core, torch; neither knows the other
-    config, alarm, grouping, calendar, habit, detector, domain, alert, control, trigger, errors     values and rules that all share
+    config, alarm, grouping, calendar, habit, detector, domain, budget, alert, control, trigger, errors     values and rules that all share
 
 **A record from topic to alert**, file by file:
 

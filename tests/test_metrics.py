@@ -27,6 +27,7 @@ from daemon.adapters.kafka import KafkaStats
 from daemon.adapters.telemetry import SCORE_PARTS, IngestedPoll, Metrics, Reporter, Status
 from daemon.adapters.telemetry.labels import SHADOW_EPISODES
 from daemon.alert import ShadowCounts
+from daemon.budget import Budget
 from daemon.commands.run import counts_reported
 from daemon.config import HttpSection
 from daemon.config.presets import CUSTOM, mapping_of
@@ -35,7 +36,6 @@ from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Assigned,
-    Budget,
     InputPartition,
     ModelSettings,
     PartitionCommit,

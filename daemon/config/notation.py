@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
+from daemon.budget import Budget
 from daemon.documents import shown
-from daemon.domain import Budget
 
 NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
 UNITS = {

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from daemon.budget import Budget
 from daemon.calendar import check_fields
 from daemon.config.agreement import check_conditions, check_names, check_units, names_in_messages
 from daemon.config.http import HttpSection
@@ -51,7 +52,6 @@ from daemon.detector import REACH
 from daemon.documents import shown
 from daemon.domain import (
     AlarmPolicy,
-    Budget,
     FieldNames,
     Format,
     ModelSettings,

@@ -25,8 +25,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from daemon.asset_drift import AssetDriftReference
+from daemon.budget import Budget
 from daemon.detector import DriftReference
-from daemon.domain import Budget, Floats, Ints, ModelSettings
+from daemon.domain import Floats, Ints, ModelSettings
 from daemon.errors import BundleError
 from daemon.habit import SilenceHabit
 from daemon.model import golden_incidents

@@ -30,7 +30,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats
+from daemon.budget import Budget
+from daemon.domain import DAY_NS, AlarmPolicy, Floats
 from daemon.model import jumps
 from daemon.model.baseline import BASELINE_RATE, own_levels, own_offsets, replay_baselines
 from daemon.model.crossfit import CrossFit, HeldOutPiece, by_piece

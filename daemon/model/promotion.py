@@ -44,8 +44,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from daemon.alarm import episodes, firing
+from daemon.budget import Budget
 from daemon.detector import Detector, Evidence, Verdicts, Windows
-from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Budget, Floats, Ints, Mask, Segment
+from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Floats, Ints, Mask, Segment
 from daemon.model.anchor import ANCHOR, moved
 from daemon.model.baseline import BASELINE_RATE
 from daemon.model.bundle import Bundle

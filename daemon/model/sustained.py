@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
+from daemon.budget import Budget
 from daemon.detector import REACH
-from daemon.domain import DAY_NS, AlarmPolicy, Budget, Floats, Ints, Mask
+from daemon.domain import DAY_NS, AlarmPolicy, Floats, Ints, Mask
 from daemon.grouping import by_slot
 from daemon.model.baseline import CONTINUES
 from daemon.model.crossfit import HeldOutPiece, by_piece

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from daemon.alarm import episodes, firing
-from daemon.domain import AlarmPolicy, Budget, Floats, Ints, Mask
+from daemon.budget import Budget
+from daemon.domain import AlarmPolicy, Floats, Ints, Mask
 from daemon.model.tails import TailTable
 
 LEAST_ALLOWED, LEAST_OF_SCORES = 0.01, 0.1

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.assembly import alert_rules, assembled, read_as
+from daemon.budget import Budget
 from daemon.domain import (
     NO_CONDITION,
     AlarmPolicy,
-    Budget,
     Floats,
     Ints,
     Mask,

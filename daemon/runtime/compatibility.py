@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daemon.assembly import alert_rules, assembled
-from daemon.domain import Budget, StreamSpec
+from daemon.budget import Budget
+from daemon.domain import StreamSpec
 from daemon.errors import BundleError
 from daemon.mapping import Component
 from daemon.model.bundle import Bundle

@@ -26,9 +26,10 @@ from dataclasses import dataclass, field
 from daemon.adapters.registry import DecisionRecord
 from daemon.alert import ShadowCounts
 from daemon.asset_drift import FEWEST_WINDOWS
+from daemon.budget import Budget
 from daemon.detector import Detector
 from daemon.documents import counted
-from daemon.domain import DAY_NS, Budget, DriftRecord, InputPartition, StreamSpec
+from daemon.domain import DAY_NS, DriftRecord, InputPartition, StreamSpec
 from daemon.model.decision import Rule
 from daemon.model.promotion import by_chance
 from daemon.stream.encoding import PublishedDrift

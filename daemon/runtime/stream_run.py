@@ -18,6 +18,7 @@ from datetime import timedelta
 import numpy as np
 
 from daemon.adapters.registry import DecisionRecord
+from daemon.budget import Budget
 from daemon.config import Settings, StreamSection
 from daemon.detector import Detector
 from daemon.domain import (
@@ -26,7 +27,6 @@ from daemon.domain import (
     AlertEvent,
     AlertKind,
     Assigned,
-    Budget,
     DriftRecord,
     InputPartition,
     ModelSettings,

@@ -28,7 +28,8 @@ from typing import Any
 
 import structlog
 
-from daemon.domain import AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
+from daemon.budget import Budget
+from daemon.domain import AlarmPolicy, ModelSettings, Progress, Segment, StreamSpec
 from daemon.errors import INTERRUPTED, DaemonError
 from daemon.model.decision import Decision
 from daemon.model.golden_incidents import inherited

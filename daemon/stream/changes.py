@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from daemon.budget import Budget
 from daemon.detector import Detector
-from daemon.domain import AlarmPolicy, Budget, Output
+from daemon.domain import AlarmPolicy, Output
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.evaluation import Evaluation
 from daemon.stream.ledger import SNAPSHOTS_AT_ONCE

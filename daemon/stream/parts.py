@@ -10,9 +10,10 @@ import numpy as np
 
 from daemon.alarm import Alarm, State
 from daemon.assembly import as_received
+from daemon.budget import Budget
 from daemon.control import Feedback
 from daemon.detector import Detector, Scaling
-from daemon.domain import AlarmPolicy, Budget, InputPartition, Output, StreamSpec
+from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable

@@ -36,11 +36,11 @@ from contextlib import nullcontext
 import numpy as np
 
 from daemon.assembly import as_received
+from daemon.budget import Budget
 from daemon.control import Received
 from daemon.detector import Detector
 from daemon.domain import (
     AlarmPolicy,
-    Budget,
     Disposition,
     Dropped,
     InputPartition,

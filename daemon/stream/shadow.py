@@ -26,8 +26,9 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
+from daemon.budget import Budget
 from daemon.detector import Detector, Scaling
-from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, Budget, InputPartition, Ints, StreamSpec
+from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, InputPartition, Ints, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunk_windows import WindowedRows

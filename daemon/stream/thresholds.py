@@ -23,8 +23,9 @@ import math
 
 import numpy as np
 
+from daemon.budget import Budget
 from daemon.detector import Detector, Verdicts
-from daemon.domain import DAY_NS, Budget, Ints, Mask, StreamSpec
+from daemon.domain import DAY_NS, Ints, Mask, StreamSpec
 from daemon.stream.assets import AssetTable
 from daemon.stream.snapshot import ThresholdState
 

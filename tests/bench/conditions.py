@@ -24,17 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from daemon.budget import Budget
 from daemon.calendar import Calendar
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    Floats,
-    Mask,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.domain import SECOND_NS, AlarmPolicy, Floats, Mask, ModelSettings, Segment, StreamSpec
 from daemon.model.conditions import learned_labels
 from daemon.model.evaluation import average_precision
 from daemon.model.promotion import scores_of

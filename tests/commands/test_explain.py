@@ -11,14 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from daemon.budget import Budget
 from daemon.commands.explain import ExplainOptions, explain
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    Segment,
-    StreamSpec,
-)
+from daemon.domain import SECOND_NS, AlarmPolicy, Segment, StreamSpec
 from daemon.errors import InputError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.latent import STEPS, decode

@@ -14,6 +14,7 @@ import pytest
 
 from daemon.adapters.files import read_table
 from daemon.adapters.kafka import KafkaSettings, Message
+from daemon.budget import Budget
 from daemon.commands.generate import (
     Generated,
     MessageLayout,
@@ -30,7 +31,6 @@ from daemon.commands.quality import QualityOptions, check
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
-    Budget,
     FieldNames,
     Floats,
     Format,

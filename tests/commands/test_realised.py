@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from daemon.budget import Budget
 from daemon.commands.realised import realised_lines, realised_of
-from daemon.domain import AlertEvent, AlertKind, Budget, Phase, StreamSpec
+from daemon.domain import AlertEvent, AlertKind, Phase, StreamSpec
 from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.steps import RowBlock
 from tests.adapters.report.runs import event

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from daemon.budget import Budget
 from daemon.commands.wiring import connection_problem, kafka_settings, own_topics
 from daemon.config import Settings, StreamSection, load, unknown_environment
-from daemon.domain import Budget
 from daemon.errors import ConfigError
 from daemon.runtime.stream_run import StreamPlan
 from tests.config.setups import document

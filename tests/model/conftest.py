@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    Floats,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.budget import Budget
+from daemon.domain import SECOND_NS, AlarmPolicy, Floats, ModelSettings, Segment, StreamSpec
 from daemon.model.bundle import Bundle
 from daemon.model.training import CalibrationTarget, train
 

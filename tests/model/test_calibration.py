@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.alarm import episodes, firing
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    Floats,
-    Segment,
-)
+from daemon.budget import Budget
+from daemon.domain import SECOND_NS, AlarmPolicy, Floats, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.calibration import (
     calibrate,

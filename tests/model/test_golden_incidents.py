@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from daemon.domain import AlarmPolicy, Budget, ModelSettings, Segment
+from daemon.budget import Budget
+from daemon.domain import AlarmPolicy, ModelSettings, Segment
 from daemon.errors import BundleError
 from daemon.model.bundle import Bundle
 from daemon.model.golden_incidents import MOST_INCIDENTS, MOST_ROWS, GoldenIncident, incident_of, inherited

@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 
 from daemon.alarm import episodes, firing
+from daemon.budget import Budget
 from daemon.detector import Windows
-from daemon.domain import (
-    AlarmPolicy,
-    Budget,
-    Floats,
-    ModelSettings,
-    Segment,
-)
+from daemon.domain import AlarmPolicy, Floats, ModelSettings, Segment
 from daemon.model.anchor import ANCHOR_DAYS, anchored
 from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults

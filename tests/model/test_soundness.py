@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from daemon.domain import AlarmPolicy, Budget, Segment
+from daemon.budget import Budget
+from daemon.domain import AlarmPolicy, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.segments import sliding
 from daemon.model.soundness import Likelihood, active_units, likelihood, linear_part

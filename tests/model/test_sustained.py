@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from daemon.domain import DAY_NS, Budget, Floats
+from daemon.budget import Budget
+from daemon.domain import DAY_NS, Floats
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.reconstruction import Measured
 from daemon.model.sustained import SensorStatistics, SustainedLimits

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import AlarmPolicy, Budget, Segment
+from daemon.budget import Budget
+from daemon.domain import AlarmPolicy, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.tails import Tail, TailTable
 from daemon.model.thresholds import EpisodeCurve, closing_level, usual_level

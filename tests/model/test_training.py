@@ -5,15 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from daemon.budget import Budget
 from daemon.detector import Windows
-from daemon.domain import (
-    AlarmPolicy,
-    Budget,
-    Floats,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.domain import AlarmPolicy, Floats, ModelSettings, Segment, StreamSpec
 from daemon.errors import NotEnoughData
 from daemon.mapping import AlertRule, SensorRule
 from daemon.model.promotion import scores_of

@@ -15,13 +15,13 @@ import numpy as np
 
 from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.budget import Budget
 from daemon.detector import Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     Assigned,
-    Budget,
     DriftRecord,
     InputPartition,
     ModelSettings,

@@ -10,9 +10,10 @@ import pytest
 from daemon.adapters.memory import MemoryLog, MemorySink, MemorySource
 from daemon.adapters.simulator import Fleet
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.budget import Budget
 from daemon.commands.demo import START
 from daemon.commands.wiring import encoder
-from daemon.domain import AlarmPolicy, Budget, ModelSettings
+from daemon.domain import AlarmPolicy, ModelSettings
 from daemon.runtime.loop import Loop
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.stream_run import StreamPlan, StreamRun

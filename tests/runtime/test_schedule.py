@@ -8,15 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from daemon.budget import Budget
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, RetrainRequest, Verdict
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    ModelSettings,
-    PolledRecords,
-    Segment,
-)
+from daemon.domain import SECOND_NS, AlarmPolicy, ModelSettings, PolledRecords, Segment
 from daemon.model.bundle import Bundle
 from daemon.runtime.stream_run import StreamRun
 from daemon.runtime.trainer import TrainingJob, TrainingResult, learn

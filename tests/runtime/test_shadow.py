@@ -16,17 +16,9 @@ from structlog.testing import capture_logs
 from daemon.adapters.registry import DecisionRecord, TriggerFact
 from daemon.adapters.telemetry import Status
 from daemon.alert import ShadowCounts
+from daemon.budget import Budget
 from daemon.control import Received, RetrainRequest
-from daemon.domain import (
-    DAY_NS,
-    SECOND_NS,
-    Assigned,
-    Budget,
-    InputPartition,
-    PolledRecords,
-    Record,
-    SourceEvent,
-)
+from daemon.domain import DAY_NS, SECOND_NS, Assigned, InputPartition, PolledRecords, Record, SourceEvent
 from daemon.errors import BrokerError, OvertakenError
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from daemon.adapters.kafka import KafkaSettings
+from daemon.budget import Budget
 from daemon.config import Settings
-from daemon.domain import (
-    Assigned,
-    Budget,
-    Disposition,
-    InputPartition,
-    PolledRecords,
-)
+from daemon.domain import Assigned, Disposition, InputPartition, PolledRecords
 from daemon.errors import BundleError
 from daemon.runtime.compatibility import other_budgets
 from daemon.runtime.published import OwnTopics

@@ -16,18 +16,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from daemon.adapters.kafka import KafkaSettings
 from daemon.adapters.schemas import RegistryError
 from daemon.alert import ShadowCounts
+from daemon.budget import Budget
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.control import Feedback, Verdict, written
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    Format,
-    InputPartition,
-    ModelSettings,
-    Phase,
-    Segment,
-)
+from daemon.domain import SECOND_NS, AlarmPolicy, Format, InputPartition, ModelSettings, Phase, Segment
 from daemon.errors import BrokerError, InputError
 from daemon.mapping import RegistryAddress
 from daemon.runtime.history import FoundHistory, HistoryNotReady

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import SECOND_NS, AlarmPolicy, Budget, ModelSettings, Progress, Segment, StreamSpec
+from daemon.budget import Budget
+from daemon.domain import SECOND_NS, AlarmPolicy, ModelSettings, Progress, Segment, StreamSpec
 from daemon.model.admission import Origin
 from daemon.model.admission.origin import DecisionFact
 from daemon.model.bundle import Bundle

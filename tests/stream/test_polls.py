@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from daemon.budget import Budget
 from daemon.config.presets import mapping_of
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
-    Budget,
     DeadLetter,
     FilledRow,
     Format,

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from daemon.budget import Budget
 from daemon.detector import Detector
 from daemon.domain import (
     DAY_NS,
     SECOND_NS,
     AlarmPolicy,
     AlertKind,
-    Budget,
     Output,
     Phase,
     PolledRecords,

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.alert import AlertKind, ShadowCounts
+from daemon.budget import Budget
 from daemon.control import Feedback, Verdict
 from daemon.detector import Detector, Evidence, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
-    Budget,
     DriftRecord,
     Output,
     PolledRecords,

@@ -11,17 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.domain import (
-    DAY_NS,
-    SECOND_NS,
-    AlarmPolicy,
-    AlertEvent,
-    AlertKind,
-    Budget,
-    Output,
-    Phase,
-    ScoredRow,
-)
+from daemon.budget import Budget
+from daemon.domain import DAY_NS, SECOND_NS, AlarmPolicy, AlertEvent, AlertKind, Output, Phase, ScoredRow
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.assets import AssetTable
 from daemon.stream.thresholds import LOWEST, STEP, Thresholds

@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 
 from daemon.adapters.latent_page import page_html
+from daemon.budget import Budget
 from daemon.commands.explain import ExplainOptions, explain
-from daemon.domain import (
-    SECOND_NS,
-    AlarmPolicy,
-    Budget,
-    ModelSettings,
-    Segment,
-    StreamSpec,
-)
+from daemon.domain import SECOND_NS, AlarmPolicy, ModelSettings, Segment, StreamSpec
 from daemon.model.training import CalibrationTarget, train
 from tests.adapters.pages.markup import HOSTILE, WIDTHS, Markup, check_self_contained
 from tests.browser import Page
