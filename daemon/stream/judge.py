@@ -26,8 +26,6 @@ from daemon.detector import Detector, Evidence, Windows
 from daemon.domain import (
     AlertKind,
     Dropped,
-    FilledCell,
-    FilledRow,
     Floats,
     Ints,
     Mask,
@@ -38,7 +36,7 @@ from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
-from daemon.stream.holding import METHOD
+from daemon.stream.fills import held_rows, imputed_rows
 from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
 from daemon.stream.scored import ScoredWindows
@@ -262,42 +260,17 @@ class Judge:
     def _fill(self, evaluated: _Evaluated, judgement: Judgement) -> None:
         """Emit the imputed cells of every incomplete row."""
         assert self.detector is not None
-        sensors, rows, evidence = self.spec.sensors, evaluated.chunk.rows, evaluated.evidence
-        missing = ~evaluated.chunk.observed
-        if evaluated.chunk.held is not None:
-            missing &= ~evaluated.chunk.held
-        for j in np.flatnonzero(missing[evaluated.rows].any(1)).tolist():
-            i = int(evaluated.rows[j])
-            filled, low, high = evidence.filled[j], evidence.low[j], evidence.high[j]
-            cells = {
-                sensors[c]: FilledCell(float(filled[c]), float(low[c]), float(high[c]))
-                for c in np.flatnonzero(missing[i]).tolist()
-            }
-            judgement.filled += len(cells)
-            judgement.outputs.append(
-                FilledRow(
-                    self.spec.name,
-                    rows.assets[i],
-                    int(rows.rows[i]) * self.spec.period_ns,
-                    cells,
-                    self.detector.kind,
-                    self.detector.version,
-                )
-            )
+        author = self.detector.kind, self.detector.version
+        filled = imputed_rows(self.spec, evaluated.chunk, evaluated.rows, evaluated.evidence, author)
+        judgement.filled += sum(len(row.cells) for row in filled)
+        judgement.outputs += filled
 
     def _mark_held(self, chunk: WindowedRows, held: Mask, judgement: Judgement) -> None:
         """Emit the cells in which a last value stands for a missing one."""
         assert self.detector is not None
-        sensors, rows = self.spec.sensors, chunk.rows
-        for i in np.flatnonzero(held.any(1)).tolist():
-            which = np.flatnonzero(held[i]).tolist()
-            last = {c: float(rows.values[i, c]) for c in which}
-            cells = {sensors[c]: FilledCell(value, value, value) for c, value in last.items()}
-            row_ns = int(rows.rows[i]) * self.spec.period_ns
-            judgement.filled += len(cells)
-            judgement.outputs.append(
-                FilledRow(self.spec.name, rows.assets[i], row_ns, cells, METHOD, self.detector.version)
-            )
+        filled = held_rows(self.spec, chunk.rows, held, self.detector.version)
+        judgement.filled += sum(len(row.cells) for row in filled)
+        judgement.outputs += filled
 
     def _score(self, evaluated: _Evaluated, judgement: Judgement) -> None:
         """Score the windows that are due, in row order, and move their episodes on.
