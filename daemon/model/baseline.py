@@ -36,8 +36,6 @@ from daemon.model.crossfit import HeldOutPiece
 
 BASELINE_RATE = 0.2  # nats per day
 BASELINE_WIDTH = 2.0  # nats, where the pull reaches its limit
-REST_STEPS = 20
-"""Of at most ``BASELINE_WIDTH``, to where the baseline comes to rest; what is left shrinks by most of it with each."""
 CONTINUES = 10  # periods; after a longer gap the baseline starts afresh
 OWN_ROWS = 320
 """Held-out rows from which an asset or a condition has levels of its own."""
@@ -105,20 +103,6 @@ def follow(excess: Floats, state: Floats, slots: Ints, step: float) -> Floats:
         start = stop
     offsets[order] = before
     return offsets
-
-
-def resting(excess: Floats) -> Floats:
-    """(P,) where ``follow`` comes to rest if windows like these keep coming: where its mean pull is zero (Huber 1964).
-
-    Args:
-        excess: (B, P) log level over the calibration median; NaN is no evidence. A level without any rests at 0.
-    """
-    known = np.isfinite(excess).any(0)
-    level = np.zeros(excess.shape[1])
-    for _ in range(REST_STEPS):
-        away = np.clip(excess[:, known] - level[known], -BASELINE_WIDTH, BASELINE_WIDTH)
-        level[known] += np.nanmean(away, axis=0)
-    return np.maximum(level, 0.0)
 
 
 def own_offsets(

@@ -45,7 +45,7 @@ from daemon.domain import (
 )
 from daemon.habit import SilenceHabit
 from daemon.model import imputation, jumps
-from daemon.model.baseline import CONTINUES, follow, resting
+from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
 from daemon.model.explanation import explain
 from daemon.model.reconstruction import Measured, Models
@@ -239,24 +239,6 @@ class BundleDetector:
             return None
         limits = self.sustained
         return self._begin(asset, state, np.zeros(0) if limits is None else limits.end_of_training(asset))
-
-    def settled_baseline(self, asset: str, evidence: Evidence, furthest: float) -> Floats:
-        """(2P + Q,) the baseline of an asset that has followed it to what is usual in the evidence.
-
-        Args:
-            asset: its name, for its own level.
-            evidence: of its windows, in any order.
-            furthest: nats that the baseline can have followed.
-        """
-        c, which = self.calibrated, evidence.scorable
-        level = c.own([asset], None)
-        if c.condition_levels:
-            level = level + self._condition_levels[evidence.condition[which]]
-        baseline = self.fresh_baseline(asset)
-        if which.any():
-            excess = c.excess(evidence.channel_error[:, which], evidence.latent[:, which])
-            baseline[: c.states] = np.minimum(resting(excess - level), furthest)
-        return baseline
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         """Calibrate in order; moves ``baseline[slots]`` on, by scorable windows only."""

@@ -74,8 +74,7 @@ def test_one_asset_alone_has_nothing_to_tell_a_season_by(model: Bundle) -> None:
     st.lists(st.lists(st.floats(-9, 9), min_size=4, max_size=4), min_size=1, max_size=6),
 )
 def test_what_counts_is_never_more_than_the_furthest_move(model: Bundle, moves: list[list[float]]) -> None:
-    weights = np.ones((4, 4)).tolist()
-    found = moved(candidate(model, {f"pump-{i}": by for i, by in enumerate(moves)}, weights=weights))
+    found = moved(candidate(model, {f"pump-{i}": by for i, by in enumerate(moves)}))
     assert -1e-9 <= found.distance <= np.abs(moves).max() + 1e-6
 
 

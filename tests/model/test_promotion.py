@@ -8,24 +8,20 @@ import pytest
 
 from daemon.alarm import episodes, firing
 from daemon.budget import Budget
-from daemon.detector import Windows
 from daemon.domain import AlarmPolicy, Floats, ModelSettings, Segment
 from daemon.model.anchor import ANCHOR_DAYS, anchored
 from daemon.model.bundle import Bundle
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
     CALLED_NORMAL,
-    blinder_sensor,
     gate,
     hits,
     lost_faults,
     recall,
     scores_of,
-    settled,
     smallest,
     unwatched,
 )
-from daemon.model.segments import sliding
 from tests.model.conftest import machine, trained
 
 HELD_OUT = [Segment("pump-1", 5_000, machine(700, 21))]
@@ -132,48 +128,19 @@ def verdict(lost: int, gained: int, both: int) -> bool:
 @pytest.mark.parametrize(
     ("lost", "gained", "of", "expected"),
     [
-        (4, 0, 100, False),  # beyond the margin of 2, but by chance once in 16
-        (5, 0, 100, True),  # once in 32
-        (12, 4, 100, True),  # .038
-        (11, 5, 100, False),  # .105
+        (4, 0, 100, False),  # 2 for the margin and 2 for chance
+        (5, 0, 100, True),
+        (11, 4, 100, True),
+        (11, 5, 100, False),  # 2 + sqrt(16)
         (0, 50, 100, False),
-        (20, 0, 1_000, False),  # no chance, but within the margin of 20
-        (21, 0, 1_000, True),
+        (24, 0, 1_000, False),  # 20 + sqrt(24)
+        (26, 0, 1_000, True),
     ],
 )
 def test_a_candidate_loses_beyond_two_points_and_chance(
     lost: int, gained: int, of: int, expected: bool
 ) -> None:
     assert verdict(lost, gained, of - lost - gained) is expected
-
-
-@pytest.mark.parametrize(
-    ("lost", "gained", "expected"),
-    [(0, 0, 1.0), (3, 0, 3 / 8), (6, 0, 3 / 64), (7, 1, 3 * 9 / 256), (1, 7, 1.0)],
-)
-def test_the_sensor_that_a_model_is_blind_to_is_found_among_all(
-    lost: int, gained: int, expected: float
-) -> None:
-    """Of three sensors; a swap counts for both of its own."""
-    marks = [(False, True)] * lost + [(True, False)] * gained + [(True, True)] * 20
-    values = np.zeros((4, 3))
-    kinds = (FaultKind.SHIFT, FaultKind.NOISE)
-    faults = [Fault(kinds[i % 2], "a", values, 2, (1,), ()) for i in range(len(marks))]
-    faults += [Fault(FaultKind.SWAP, "a", values, 2, (0, 2), ())] * 10
-    mine, theirs = (
-        {
-            **{
-                kind.value: [m[side] for f, m in zip(faults, marks, strict=False) if f.kind is kind]
-                for kind in kinds
-            },
-            FaultKind.SWAP.value: [True] * 10,
-        }
-        for side in (0, 1)
-    )
-    sensor, missed, more, chance = blinder_sensor(faults, mine, theirs)
-    assert chance == pytest.approx(expected)
-    if lost > gained:
-        assert (sensor, missed, more) == (1, lost, gained)
 
 
 @pytest.mark.parametrize("hop", [3, 4])
@@ -273,62 +240,23 @@ def test_a_healthy_retrain_is_promoted(incumbent: Bundle) -> None:
     assert promoted, (reason, figures)
 
 
-def shifted(seed: int, rows: int, size: float) -> Floats:
-    """The machine with its pressure off by so many standard deviations."""
-    values = machine(rows, seed)
-    values[:, 0] += size * np.nanstd(values[:, 0])
-    return values
-
-
 def test_an_accepted_regime_that_the_incumbent_alarms_on_is_learned(incumbent: Bundle) -> None:
     """The incumbent finds every fault there, because it is alarmed before any of them."""
-    rows = [Segment("pump-1", 0, machine(1_500, 22)), Segment("pump-2", 0, shifted(24, 1_500, 2.0))]
-    held_out = [*HELD_OUT, Segment("pump-2", 5_000, shifted(25, 700, 2.0))]
+
+    def faster(seed: int, rows: int) -> Floats:
+        values = machine(rows, seed)
+        values[:, 0] += 2.0 * np.nanstd(values[:, 0])
+        return values
+
+    rows = [Segment("pump-1", 0, machine(1_500, 22)), Segment("pump-2", 0, faster(24, 1_500))]
+    held_out = [*HELD_OUT, Segment("pump-2", 5_000, faster(25, 700))]
     candidate = trained(rows, SETTINGS)
     decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
     assert (decision.promoted, decision.refused_by) == (False, "faults_lost")  # nobody called it normal
-    assert decision.figures["faults_left_out"] > 50
     candidate = dataclasses.replace(candidate, facts={**candidate.facts, CALLED_NORMAL: True})
     decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
     assert decision.promoted, decision.reason
-    assert decision.figures["faults_left_out"] < 20  # its baseline has accepted the regime
-
-
-def test_an_incumbent_does_not_find_more_for_knowing_less(incumbent: Bundle) -> None:
-    """Rows that have moved by what the slow baseline can follow: it finds more from a fresh baseline, and not in service."""
-    candidate = trained([Segment("pump-1", 40_000, shifted(22, 1_500, 1.0))], SETTINGS)
-    found = {}
-    for first_row in (1_500, 45_000):  # right after the incumbent's rows, and a month later
-        held_out = [Segment("pump-1", first_row, shifted(21, 700, 1.0))]
-        decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
-        found[first_row] = decision.figures["incumbent_recall_all"]
-        assert decision.promoted is (first_row == 45_000), decision.reason
-    assert found[45_000] < found[1_500]
-    unknown = dataclasses.replace(
-        incumbent, facts={name: fact for name, fact in incumbent.facts.items() if name != "newest_ns"}
-    )
-    assert settled(unknown, held_out) == {}
-    assert not gate(candidate, unknown, held_out, AlarmPolicy(), Budget(24.0)).promoted
-
-
-def test_a_settled_baseline_is_where_the_baseline_goes(incumbent: Bundle) -> None:
-    """The same rows fed again and again move it there."""
-    detector = incumbent.detector()
-    rows = Segment("pump-1", 400_000, shifted(21, 700, 1.0))
-    states = detector.calibrated.states
-    expected = detector.fresh_baseline("pump-1")[None, :]
-    windows = sliding(rows.values, detector.window)
-    evidence = detector.infer(Windows(windows, np.ones(len(windows), bool), ("",) * len(windows)))
-    for _ in range(40):
-        detector.judge(evidence, expected, np.zeros(len(windows), np.int64))
-    reached = settled(incumbent, [rows])["pump-1"]
-    assert reached[:states].max() > 0.3
-    np.testing.assert_allclose(reached[:states], expected[0, :states], atol=0.1)
-    np.testing.assert_array_equal(reached[states : 2 * states], expected[0, states : 2 * states])
-    soon = settled(incumbent, [dataclasses.replace(rows, first_row=1_500)])["pump-1"]
-    assert soon[:states].max() == pytest.approx(0.2 * 701 / 1_440)  # it follows by .2 nats a day
-    told = settled(incumbent, [dataclasses.replace(rows, first_row=1_500)], accepted=True)["pump-1"]
-    np.testing.assert_array_equal(told, reached)
+    assert decision.figures["faults_left_out"] > 50
 
 
 def test_a_sensor_that_either_model_sets_aside_has_no_faults(incumbent: Bundle) -> None:
@@ -376,12 +304,10 @@ def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(in
         "active_units",
         "anchor_distance",
         "episodes",
-        "calibration_days",
         "incumbent_episodes",
         "golden_lost",
         "faults",
         "faults_lost",
-        "sensor_faults_lost",
     ]
     assert list(rules) == names
     assert [name for name in names if not rules[name].passed] == ["episodes", "incumbent_episodes"]
@@ -393,34 +319,6 @@ def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(in
     assert {f"incumbent_recall_{kind}" for kind in kinds} < decision.figures.keys()
     kept = dataclasses.replace(jumpy, facts={**jumpy.facts, "decision": decision.facts()})
     assert Bundle.from_bytes(kept.to_bytes()).facts["decision"] == decision.facts()
-
-
-def test_a_model_that_is_blind_to_one_sensor_is_refused_by_its_name(incumbent: Bundle) -> None:
-    """One of four that it hardly hears: few faults among all."""
-    own = np.zeros(incumbent.calibration.states)
-    own[[2, 6]] = 1.5  # Flow's errors over both window lengths
-    deaf = dataclasses.replace(incumbent.calibration, asset_levels={"pump-1": own})
-    candidate = dataclasses.replace(incumbent, calibration=deaf)
-    decision = gate(candidate, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
-    assert not decision.promoted
-    assert [rule.name for rule in decision.rules if not rule.passed][-1] == "sensor_faults_lost"
-    told = dataclasses.replace(candidate, facts={**candidate.facts, CALLED_NORMAL: True})
-    rules = {rule.name: rule for rule in gate(told, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0)).rules}
-    assert rules["sensor_faults_lost"].passed
-
-
-def test_a_model_of_few_rows_does_not_replace_one_of_many(incumbent: Bundle) -> None:
-    """But where no model has the days that one episode of the budget takes, one of as many will do."""
-    few = dataclasses.replace(incumbent.calibration, days=0.4)
-    candidate = dataclasses.replace(incumbent, calibration=few)
-
-    def refused(before: Bundle, budget: Budget) -> bool:
-        decision = gate(candidate, before, HELD_OUT, AlarmPolicy(), budget)
-        return "calibration_days" in [rule.name for rule in decision.rules if not rule.passed]
-
-    assert refused(incumbent, Budget(1.0))  # of a day
-    assert not refused(incumbent, Budget(24.0))
-    assert not refused(candidate, Budget(1.0))
 
 
 def test_a_jumpy_model_is_refused(incumbent: Bundle) -> None:
