@@ -9,7 +9,10 @@ each asset from the first model on that knew a day of it. ``moved`` says how far
 they depend on each other; wear moves one asset away from the others, or one sensor away from what the others imply.
 So of an asset's move only that part counts which the other assets have not moved, too (their median); and of
 the move that all share only that which the relation does not explain. One asset alone has nothing to tell a season by:
-all its move counts, as does that of all rows together where the assets' means are not known.
+all its move counts, as does that of all rows together where the means of fewer than two assets are known.
+
+Moves of single assets are in standard deviations within an asset: those of all rows together have in them how far
+the assets lie apart, and next to that the wear of one may be little.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ ANCHOR_DAYS = 1.0
 through all they do within a day. It is no matter of the budget, which may allow one episode in months."""
 MOST_NUMBERS = 10_000
 """Assets' means that a bundle and an anchor keep, and weights of a relation: they are text in its manifest."""
+LEAST_WITHIN = 0.1
+"""The least spread within an asset, as a share of that of all rows: each asset counts once in how far they lie apart, though
+not all have as many rows, so that what is left of the spread is not known more closely."""
 LEVELS, ANCHOR = "levels", "anchor"
 """Names of the facts."""
 
@@ -84,6 +90,7 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
             "mean": scaler.mean.tolist(),
             "scale": scaler.scale.tolist(),
             "seen": scaler.seen.tolist(),
+            "own_scale": _within(scaler.scale, incumbent.facts.get(LEVELS, {})).tolist(),
         }
         if trend is not None and trend.relation.weights.size <= MOST_NUMBERS:
             weights = trend.relation.weights * trend.relation.scale[:, None] / trend.relation.scale
@@ -105,17 +112,17 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
 def moved(candidate: Bundle) -> Move:
     """How far a candidate with an anchor has moved from there; see the module."""
     anchor, scaler = candidate.facts[ANCHOR], candidate.models.scaler
-    scale, seen = np.array(anchor["scale"]), scaler.seen & np.array(anchor["seen"], bool)
+    seen = scaler.seen & np.array(anchor["seen"], bool)
     then, now = anchor.get("assets", {}), candidate.facts.get(LEVELS, {})
     assets = [asset for asset in now if asset in then]
-    if assets:
-        before, after = (np.array([known[asset] for asset in assets], float) for known in (then, now))
-        moves = after - before
-    else:
-        moves = (scaler.mean - np.array(anchor["mean"]))[None, :]
-    moves = np.where(seen & np.isfinite(moves), moves, 0.0) / scale
+    scale = np.array(anchor.get("own_scale", anchor["scale"]))
+    before, after = (
+        np.array([known[asset] for asset in assets], float).reshape(-1, len(seen)) for known in (then, now)
+    )
+    moves = np.where(seen & np.isfinite(after - before), after - before, 0.0) / scale
     if len(assets) < 2:
-        return _furthest(candidate, np.abs(moves), [""], anchor)
+        together = np.where(seen, scaler.mean - np.array(anchor["mean"]), 0.0) / np.array(anchor["scale"])
+        return _furthest(candidate, np.abs(np.vstack([together, moves])), ["", *assets], anchor)
     shared = np.median(moves, axis=0)
     others = shared if len(assets) > 2 else moves[::-1]
     own = np.minimum(np.abs(moves), np.abs(moves - others))
@@ -124,6 +131,18 @@ def moved(candidate: Bundle) -> Move:
         implied = np.array(anchor["weights"]) @ (shared * scale) / scale
         left = np.minimum(np.abs(shared), np.abs(shared - implied))
     return _furthest(candidate, np.vstack([np.abs(left), own]), ["", *assets], anchor)
+
+
+def _within(scale: Floats, levels: Mapping[str, Sequence[float | None]]) -> Floats:
+    """(C,) the spread within an asset: what of the spread of all rows is not how far the assets' means lie apart."""
+    if len(levels) < 2:
+        return scale
+    means = np.array(list(levels.values()), float)
+    known = np.isfinite(means)
+    count = np.maximum(known.sum(0), 1)
+    centre = np.where(known, means, 0.0).sum(0) / count
+    between = np.where(known, (means - centre) ** 2, 0.0).sum(0) / count
+    return np.asarray(np.sqrt(np.maximum(scale**2 - between, (LEAST_WITHIN * scale) ** 2)))
 
 
 def _furthest(candidate: Bundle, away: Floats, assets: Sequence[str], anchor: Mapping[str, Any]) -> Move:

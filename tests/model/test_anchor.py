@@ -66,8 +66,34 @@ def test_one_asset_that_moves_away_from_the_others_counts_whole(model: Bundle, o
 def test_one_asset_alone_has_nothing_to_tell_a_season_by(model: Bundle) -> None:
     weights = np.ones((4, 4)).tolist()
     found = moved(candidate(model, {"pump-1": [5.0, 5.0, 5.0, 0.0]}, weights=weights))
-    assert (found.asset, found.distance) == ("", pytest.approx(5.0))
-    assert str(found).startswith(f"{model.sensors[0]} has moved 5.0 standard deviations since model ")
+    assert (found.asset, found.distance) == ("pump-1", pytest.approx(5.0))
+    assert str(found).startswith(
+        f"{model.sensors[0]} of pump-1 has moved 5.0 standard deviations since model "
+    )
+
+
+def test_all_rows_together_count_where_the_means_of_one_asset_alone_are_known(model: Bundle) -> None:
+    """The others have too few rows to have means of their own."""
+    found = candidate(model, {"pump-1": [0.0] * 4})
+    anchor = dict(found.facts[ANCHOR])
+    anchor["mean"] = (model.models.scaler.mean - 4.0 * model.models.scaler.scale).tolist()
+    found = dataclasses.replace(found, facts={**found.facts, ANCHOR: anchor})
+    assert (moved(found).asset, moved(found).distance) == ("", pytest.approx(4.0))
+
+
+def test_an_asset_moves_in_spreads_of_its_own_and_not_of_how_far_assets_lie_apart(model: Bundle) -> None:
+    """Machines at 0, 30 and 60 spreads of theirs: three of one of them is far, next to the whole fleet's it is nothing."""
+    scaler = model.models.scaler
+    apart = [0.0, 30.0, 60.0]
+    levels = {f"pump-{i}": (scaler.mean + at * scaler.scale).tolist() for i, at in enumerate(apart)}
+    pooled = dataclasses.replace(scaler, scale=scaler.scale * np.sqrt(1.0 + np.var(apart)))
+    first = dataclasses.replace(model, models=dataclasses.replace(model.models, scaler=pooled))
+    first = dataclasses.replace(first, facts={**first.facts, LEVELS: levels})
+    now = {**levels, "pump-1": (scaler.mean + 42.0 * scaler.scale).tolist()}
+    found = moved(anchored(dataclasses.replace(first, facts={**first.facts, LEVELS: now}), first))
+    assert found.asset == "pump-1"
+    assert found.distance > ANCHOR_LIMIT
+    assert 12.0 * scaler.scale[0] / pooled.scale[0] < 1.0
 
 
 @given(

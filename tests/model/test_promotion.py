@@ -412,7 +412,7 @@ def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
 
     said = line(10)
     assert said[:3] == ["not worse than the incumbent"] * 3  # small moves are what retraining is for
-    assert said[-1].startswith("Pressure has moved")
+    assert said[-1].startswith("Pressure of pump-1 has moved")
     assert not any("\n" in reason for reason in said)
 
 

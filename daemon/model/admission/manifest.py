@@ -133,12 +133,14 @@ class Anchor(msgspec.Struct, frozen=True):
     seen: tuple[bool, ...]
     weights: tuple[tuple[float, ...], ...] | None = None
     assets: Levels = {}
+    own_scale: tuple[Annotated[float, Meta(gt=0.0)], ...] | None = None
 
     @property
     def widths(self) -> set[int]:
         """Of how many sensors its entries are: one number if it is of a piece."""
         rows = () if self.weights is None else (*self.weights, self.weights)
-        return {*map(len, (self.mean, self.scale, self.seen, *rows, *self.assets.values()))}
+        own = () if self.own_scale is None else (self.own_scale,)
+        return {*map(len, (self.mean, self.scale, self.seen, *own, *rows, *self.assets.values()))}
 
 
 class LevelFacts(msgspec.Struct, frozen=True):
