@@ -107,9 +107,13 @@ class MaintenanceWindow:
         end = bisect_right(self._starts, end_ns - 1)
         return [(start, start + lasts_ns) for start in self._starts[begin:end]] if lasts_ns > 0 else []
 
+    def concerns(self, asset: str) -> bool:
+        """Whether it is of this asset."""
+        return not self.assets or asset in self.assets
+
     def covers(self, asset: str, time_ns: int) -> bool:
         """Whether an asset is under this maintenance at an instant."""
-        return (not self.assets or asset in self.assets) and self.at(time_ns) is not None
+        return self.concerns(asset) and self.at(time_ns) is not None
 
     def is_over(self, time_ns: int) -> bool:
         """Whether no occurrence lies at or after an instant."""

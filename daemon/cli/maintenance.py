@@ -20,7 +20,7 @@ maintenance = typer.Typer(
     rich_markup_mode="markdown",
     help="Planned stops: tell the running daemon that a machine is worked on.\n\n"
     "While one lasts, nothing opens on its assets: what would have opened is published as `suppressed`, with the name of"
-    " the stop. What is still wrong when it ends opens then. Its rows are not learned.",
+    " the stop. What is still wrong after it opens once a window of rows since its end shows it. Its rows are not learned.",
 )
 
 

@@ -61,7 +61,7 @@ from daemon.stream.incident import (
     regime_rows,
 )
 from daemon.stream.incidents import Incidents
-from daemon.stream.maintenance import Maintenance
+from daemon.stream.maintenance import FADED, Maintenance
 from daemon.stream.open_episodes import OpenEpisodes
 from daemon.stream.planned_stops import PlannedStops
 from daemon.stream.severity import SeverityRule
@@ -134,11 +134,12 @@ class Episodes(OpenEpisodes):
         Returns:
             Whether an anomaly episode is firing at this row, and the messages it caused.
         """
-        if self.maintenance.covers(asset, evidence.row):
+        was = self.assets.get(asset)
+        fires = was is not None and was.alarm.state is State.FIRING
+        if fires and self.maintenance.covers(asset, evidence.row):
+            return True, []  # what was open before stays as it is
+        if not fires and self.maintenance.within(asset, evidence.row, self.spec.window):
             opens = evidence.opens(threshold)
-            frozen = self.assets.get(asset)  # what was open before stays as it is
-            if frozen is not None and frozen.alarm.state is State.FIRING:
-                return True, []
             held = opens or evidence.score > closing
             if not self.maintenance.count(asset, evidence.row, opens=opens, held=held):
                 return False, []
@@ -245,6 +246,8 @@ class Episodes(OpenEpisodes):
             for c in deviation.opening(lowered, self.spec.window)
             if known.with_part(self._incidents.deviation_of(c)) is None
         ]
+        if opening and self.maintenance.within(asset, row.row, FADED * self.spec.window):
+            opening = []  # it may be of the stop
         known.deviation = deviation = deviation.with_named(opening, named=True)
         for c in opening:
             incident, phase = self._incidents.deviate(known, asset, c, int(deviation.since[c]), row)

@@ -3,6 +3,9 @@
 Windows come from the configuration, and from control messages while the daemon runs; what the latter say is part of the
 partition's record of state. Of each asset is known whether its present run of high scores has been suppressed, so that
 one that goes on for hours is one suppressed episode.
+
+What a stop leaves behind is suppressed with it: a score, until its window holds no row of the stop (L rows); sustained
+evidence, an exponential mean, until what the stop added has faded to a fiftieth (``FADED``).
 """
 
 from __future__ import annotations
@@ -10,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from daemon.control import MaintenanceOrder
+from daemon.detector import REACH
 from daemon.domain import DAY_NS, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 
+FADED = 2 * REACH
+"""Windows of rows in which an exponential mean over ``REACH`` windows forgets all but exp(-4) of what it was."""
 MOST_ORDERS = 100
 """Windows of control messages that are kept; beyond it those that end first are dropped. All of them are in each record of
 the partition, which Kafka takes up to a megabyte of."""
@@ -51,6 +57,14 @@ class Maintenance:
     def covers(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""
         return bool(self._all) and self.window(asset, row) is not None
+
+    def within(self, asset: str, row: int, rows: int) -> MaintenanceWindow | None:
+        """A window that an asset was in at any of the newest ``rows`` rows up to this one; None if it was in none."""
+        if not self._all:
+            return None
+        period_ns = self._spec.period_ns
+        first_ns, end_ns = (row - rows + 1) * period_ns, row * period_ns + 1
+        return next((one for one in self._all if one.concerns(asset) and one.between(first_ns, end_ns)), None)
 
     def configure(self, windows: Sequence[MaintenanceWindow]) -> None:
         """The windows of the configuration are these from now on."""

@@ -1,6 +1,6 @@
 """Planned stops and alerts: what opens under maintenance is suppressed, and said as such.
 
-An anomaly does not open: its rows are judged anew when the stop is over. What has no score (a silence, a sensor that
+An anomaly does not open: what is still wrong when the stop is over opens as soon as its window holds no row of it. What has no score (a silence, a sensor that
 stands still, an unknown condition) opens *muted*: nothing more is said of it while the stop lasts, and at the first row
 after it the alert opens, if it is open still.
 """
@@ -59,7 +59,7 @@ class PlannedStops:
         incident.join(start.part, evidence.row, names, severity, period)
         incident.reached(evidence.row * period, *evidence.leading(threshold))
         event = self._writer.message(incident, Phase.SUPPRESSED, said, of=known)
-        window = self._maintenance.window(said.asset, evidence.row)
+        window = self._maintenance.within(said.asset, evidence.row, self._spec.window)
         event = replace(event, began=(), maintenance=None if window is None else window.name)
         return replace(event, summary=self._writer.summary(event))
 

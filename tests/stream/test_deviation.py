@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_maintenance_freezes_it() -> None:
         asset.row(row, (share, 0.1, 0.1))
     assert [said[:3] for said in asset.said] == [(1, "deviation", "opened"), (4, "deviation", "closed")]
     assert asset.open == [1, 2, 3]
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_what_a_planned_stop_leaves_in_the_means_opens_nothing_and_what_is_still_wrong_does(
+    lasts: bool,
+) -> None:
+    asset, end = Asset((2 * SECOND_NS, 30 * SECOND_NS)), 30
+    faded = end + 2 * REACH * WINDOW - 1
+    for row in range(1, faded + 20):
+        share = 0.1 if row < 2 else 1.5
+        if row >= end and not lasts:
+            share = 0.1 + 1.4 * math.exp(-2.0 * (row - end) / (REACH * WINDOW))
+        asset.row(row, (share, 0.1, 0.1))
+    assert asset.said[:1] == ([(faded, "deviation", "opened", ["Pressure"])] if lasts else [])
 
 
 def test_a_successor_goes_on_where_it_was() -> None:
