@@ -40,6 +40,10 @@ class OvertakenError(DaemonError):
     """What this process was about to publish is void: another process, or a person, has decided meanwhile."""
 
 
+class PointerMovedError(OvertakenError):
+    """Another model is in force than when the candidate was compared with one."""
+
+
 class ConflictError(UsageError):
     """What a wish is about is not there, or is over."""
 

@@ -227,7 +227,7 @@ async def publish_topics(
             record = record_of(name, result, job.trigger, now_text())
             if result.promoted and plan.shadow is not None and incumbent is not None:
                 record = into_shadow(record, result.until_ns or 0, to_ns(plan.shadow))
-            await store.decide(record, result.bundle)
+            record = await store.decide(record, result.bundle)
         finally:
             await models.stop()
             await decisions.stop()

@@ -77,3 +77,10 @@ def out_of_shadow(
         rules=record.rules if rule is None else (*record.rules, rule.facts()),
         shadow=msgspec.structs.replace(record.shadow, over=True, counts=counts),
     )
+
+
+def void_shadow(record: DecisionRecord, time: str, reason: str) -> DecisionRecord:
+    """Likewise where nothing was decided, as another model was put in force meanwhile."""
+    over = out_of_shadow(record, time, reason=reason)
+    assert over.shadow is not None
+    return msgspec.structs.replace(over, shadow=msgspec.structs.replace(over.shadow, void=True))

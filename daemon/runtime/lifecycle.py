@@ -21,7 +21,7 @@ from daemon.adapters.registry import DecisionRecord, now_text
 from daemon.adapters.telemetry import ModelInUse, Promotion, Reporter, TrainingReport
 from daemon.control import Received
 from daemon.domain import InputPartition, Output, to_ns
-from daemon.errors import BundleError, DaemonError, OvertakenError
+from daemon.errors import BundleError, DaemonError, OvertakenError, PointerMovedError
 from daemon.model.bundle import Bundle
 from daemon.runtime.committing import Committer
 from daemon.runtime.compatibility import other_budgets, other_conditions
@@ -71,7 +71,7 @@ class ModelLifecycle:
         self._options = options
         self._polled_at = 0.0  # the registry, on the clock
         # By stream: decisions on their way into the registry, and the right to decide.
-        self._promotions: dict[str, tuple[asyncio.Task[None], TrainingResult, DecisionRecord]] = {}
+        self._promotions: dict[str, tuple[asyncio.Task[DecisionRecord], TrainingResult, DecisionRecord]] = {}
         self._leading: dict[str, asyncio.Task[None]] = {}
         self._measurements = Measurements(reporter, options.clock)
         self._shadowing = Shadowing(streams, models, reporter, pauses, options.clock)
@@ -85,7 +85,8 @@ class ModelLifecycle:
             if not await self._restore(stream) and stream.bundle is not None:
                 await self._use(stream, stream.bundle, Promotion.RESTORED, "given at the start")
         if self._models is not None:
-            await self._learn_decisions(await self._models.decisions(to_the_end=True))
+            self._learn_decisions(await self._models.decisions(to_the_end=True))
+            await self._shadowing.follow()
         self.report_learning()
         return True
 
@@ -176,8 +177,8 @@ class ModelLifecycle:
             lead = self._models.lead(name)
             self._leading[name] = asyncio.get_running_loop().create_task(lead, name="lead a training")
 
-    async def _learn_decisions(self, records: Sequence[DecisionRecord]) -> None:
-        """What was answered, here or elsewhere, is not due again; what is in shadow judges here, too."""
+    def _learn_decisions(self, records: Sequence[DecisionRecord]) -> None:
+        """What was answered, here or elsewhere, is not due again; which candidate is in shadow."""
         for record in records:
             stream = next((s for s in self._streams if s.spec.name == record.stream), None)
             if stream is not None:
@@ -187,7 +188,6 @@ class ModelLifecycle:
                 if until_ns is not None:
                     stream.schedule.decided(until_ns, by_drift=record.trigger.cause == Cause.DRIFT)
                 self._shadowing.heard(record)
-        await self._shadowing.follow()
 
     def heard(self, received: Received) -> None:
         """A control message arrived, for whichever stream: each process hears all of them, in their order."""
@@ -270,18 +270,21 @@ class ModelLifecycle:
     async def _promotion_done(
         self,
         stream: StreamRun,
-        promotion_task: asyncio.Task[None],
+        promotion_task: asyncio.Task[DecisionRecord],
         result: TrainingResult,
         record: DecisionRecord,
     ) -> None:
         """Use a candidate that is in the registry now; one that could not be kept is not used here either."""
         name = stream.spec.name
         try:
-            await promotion_task
+            record = await promotion_task
         except (DaemonError, OSError) as error:
             if record.shadow is not None and record.shadow.over:
                 self._reporter.decision_unpublished(name, str(error))
-                self._shadowing.hold_back(stream)
+                if isinstance(error, PointerMovedError):
+                    self._shadowing.void(stream, str(error))
+                else:
+                    self._shadowing.hold_back(stream)
                 return
             if isinstance(error, OvertakenError):
                 self._overtaken(stream, result, str(error))
@@ -301,13 +304,13 @@ class ModelLifecycle:
     async def _decided(self, stream: StreamRun, result: TrainingResult, record: DecisionRecord) -> None:
         """The decision on a training stands: use its candidate, or report why it is not used."""
         stream.schedule.answered(record.trigger.position, record.trigger.of_topic)
-        self._shadowing.heard(record)
+        self._shadowing.heard(record, own=True)
         self._shadowing.end_void(stream)
         if record.shadow is not None:
             stream.note_shadow(result, record.in_shadow, record.shadow.until)
         if result.promoted:
             await self._promote(stream, result, record)
-        else:
+        elif record.shadow is None or not record.shadow.void:
             self._refused(stream, result)
 
     def _refused(self, stream: StreamRun, result: TrainingResult) -> None:
@@ -344,11 +347,18 @@ class ModelLifecycle:
         self._polled_at = now
         try:
             promotions = await self._pauses.unless_closing(self._models.poll()) or ()
-            decisions = await self._pauses.unless_closing(self._models.decisions()) or ()
-            await self._learn_decisions(decisions)
         except DaemonError as error:  # the source detects an unreachable broker by itself
             self._reporter.registry_unread(str(error))
             return
+        await self._use_promoted(promotions)  # whatever can be read after that: a poll gives each but once
+        try:
+            self._learn_decisions(await self._pauses.unless_closing(self._models.decisions()) or ())
+            await self._shadowing.follow()
+        except DaemonError as error:
+            self._reporter.registry_unread(str(error))
+
+    async def _use_promoted(self, promotions: Sequence[tuple[str, bytes, str]]) -> None:
+        """Use what was put in force; of each stream, bundle and reason."""
         for name, bundle, why in promotions:
             stream = next((s for s in self._streams if s.spec.name == name), None)
             if stream is None or bundle == stream.bundle:
@@ -410,22 +420,10 @@ class ModelLifecycle:
             self.report_learning()
         if self._models is not None:
             task = asyncio.create_task(
-                self._withdraw(self._models, name, version, reason), name="withdraw a model"
+                _withdraw(self._models, self._reporter, name, version, reason), name="withdraw a model"
             )
             self._withdrawals.add(task)
             task.add_done_callback(self._withdrawals.discard)
-
-    async def _withdraw(self, models: Models, stream: str, version: str, reason: str) -> None:
-        """Withdraw a version from the registry, so that no restart and no other replica starts with it."""
-        while True:
-            try:
-                await models.withdraw(stream, version, reason)
-            except (DaemonError, OSError) as error:
-                self._reporter.model_not_withdrawn(stream, version, str(error))
-                await asyncio.sleep(WITHDRAW_AGAIN_S)
-            else:
-                self._reporter.model_withdrawn(stream, version)
-                return
 
 
 def _as_used(stream: StreamRun, result: TrainingResult) -> TrainingResult:
@@ -437,9 +435,22 @@ def _as_used(stream: StreamRun, result: TrainingResult) -> TrainingResult:
     return result if result.bundle is not None else replace(result, promoted=False)
 
 
+async def _withdraw(models: Models, reporter: Reporter, stream: str, version: str, reason: str) -> None:
+    """Withdraw a version from the registry, so that no restart and no other replica starts with it."""
+    while True:
+        try:
+            await models.withdraw(stream, version, reason)
+        except (DaemonError, OSError) as error:
+            reporter.model_not_withdrawn(stream, version, str(error))
+            await asyncio.sleep(WITHDRAW_AGAIN_S)
+        else:
+            reporter.model_withdrawn(stream, version)
+            return
+
+
 async def _publish_decision(
     models: Models, leading: asyncio.Task[None] | None, record: DecisionRecord, bundle: bytes | None
-) -> None:
+) -> DecisionRecord:
     if leading is not None:
         await leading
-    await models.decide(record, bundle)
+    return await models.decide(record, bundle)

@@ -11,11 +11,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from daemon.adapters.kafka import Message, TransactionFailed
 from daemon.adapters.registry import DecisionRecord, Decisions, KafkaModels, ModelDirectory, now_text
-from daemon.errors import BundleError, DaemonError, OvertakenError
+from daemon.errors import BundleError, DaemonError, OvertakenError, PointerMovedError
 from daemon.model.bundle import Bundle
 
 log = structlog.get_logger()
@@ -106,11 +107,11 @@ class ModelStore:
         pointer = self.topic.pointer(stream)
         self._promoted_at_start[stream] = "" if pointer is None else pointer.version
 
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
         """See ``models.Models``.
 
-        The bundle is stored first: it is not used before there is a pointer to it. The pointer and the decision are one
-        transaction, and last comes the copy in the directory.
+        The bundle is stored first, unless the topic has it: it is not used before there is a pointer to it. The pointer and
+        the decision are one transaction, and last comes the copy in the directory.
         """
         stream, version, topic = record.stream, record.version, self.topic
         if topic is None or self._decisions is None:
@@ -118,8 +119,16 @@ class ModelStore:
                 await self.promote(stream, bundle, version, record.reason)
             elif bundle is not None:
                 await self._copy(stream, bundle, version, None)
-            return
-        if bundle is not None:
+            return record
+        if record.promoted or record.in_shadow:
+            await topic.refresh()
+            self._check_pointer(topic, record)
+        if record.shadow is not None and record.in_shadow:
+            pointer = self._promoted_at_start.get(stream, "")
+            record = msgspec.structs.replace(
+                record, shadow=msgspec.structs.replace(record.shadow, pointer=pointer)
+            )
+        if bundle is not None and not await topic.has(stream, version):
             await topic.publish(stream, version, bundle, time.time_ns())
         if record.promoted:
             await topic.promote(
@@ -128,25 +137,32 @@ class ModelStore:
                 record.reason,
                 DAEMON,
                 record.time,
-                lambda pointer: self._decide(record, pointer),
+                lambda pointer: self._decide(topic, record, pointer),
             )
         else:
-            await self._decide(record)
+            await self._decide(topic, record)
         if bundle is not None:
             await self._copy(stream, bundle, version, record.reason if record.promoted else None)
             await self._retire(topic, stream)
+        return record
 
-    async def _decide(self, record: DecisionRecord, *pointer: Message) -> None:
+    def _check_pointer(self, topic: KafkaModels, record: DecisionRecord) -> None:
+        """Check that what is promoted now, as read so far, was so when the candidate was compared with the model in use."""
+        now = topic.pointer(record.stream)
+        before, meanwhile = self._promoted_at_start.get(record.stream, ""), "it was trained"
+        if record.shadow is not None and record.shadow.over:  # it began long before this process led
+            pointer = record.shadow.pointer
+            before, meanwhile = record.parent if pointer is None else pointer, "it was in shadow"
+        if ("" if now is None else now.version) != before:
+            raise PointerMovedError(
+                f"another model was promoted while {meanwhile}: {'none' if now is None else now.version}"
+            )
+
+    async def _decide(self, topic: KafkaModels, record: DecisionRecord, *pointer: Message) -> None:
         """Write a decision, with the pointer to what it promotes if there is one."""
         assert self._decisions is not None
-        assert self.topic is not None
-        now = self.topic.pointer(record.stream)
-        # Of a shadow, which began long before this process led, the record knows it.
-        before = self._promoted_at_start.get(record.stream, "") if record.shadow is None else record.parent
-        if pointer and ("" if now is None else now.version) != before:
-            raise OvertakenError(
-                f"another model was promoted while it was trained: {'none' if now is None else now.version}"
-            )
+        if pointer:
+            self._check_pointer(topic, record)
         try:
             await self._decisions.write(record, *pointer)
         except TransactionFailed as error:

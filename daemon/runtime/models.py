@@ -28,11 +28,15 @@ class Models(Protocol):
         """A training of this stream begins here: what another process trains for it is void from now on."""
         ...
 
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
         """Keep the candidate, if there is one, put it in force if it is promoted, and publish the decision.
 
+        Returns:
+            The decision as it was published: of a shadow that begins with what is in force.
+
         Raises:
-            OvertakenError: another process has led since, or another model was put in force: nothing was decided.
+            PointerMovedError: another model was put in force: nothing was decided.
+            OvertakenError: another process has led since, likewise.
             DaemonError, OSError: it cannot be kept or published.
         """
         ...

@@ -17,7 +17,7 @@ from daemon.adapters.registry import DecisionRecord, candidate_after, now_text
 from daemon.adapters.telemetry import Reporter, ShadowNow
 from daemon.errors import BundleError
 from daemon.model.bundle import Bundle
-from daemon.runtime.deciding import out_of_shadow
+from daemon.runtime.deciding import out_of_shadow, void_shadow
 from daemon.runtime.models import Models
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.stream_run import StreamRun
@@ -59,19 +59,29 @@ class Shadowing:
         self._pauses = pauses
         self._clock = clock
         self._records: dict[str, DecisionRecord | None] = {}  # by stream: the candidate that is in shadow
-        self._over: set[tuple[str, str, str]] = set()  # shadows that are over, see ``_begin_of``
+        self._over: set[tuple[str, str, str]] = set()  # shadows that are over for good, see ``_begin_of``
         self._unusable: dict[str, str] = {}  # by stream: why that candidate cannot be used here
+        self._void: dict[str, str] = {}  # by stream: why its shadow is over without a decision
         self._not_before_s: dict[str, float] = {}  # by stream, on the clock
 
-    def heard(self, record: DecisionRecord) -> None:
-        """A decision was made, here or elsewhere; in their order, and each may come again."""
+    def heard(self, record: DecisionRecord, *, own: bool = False) -> None:
+        """A decision was made: here (``own``), or it was read, in the order of all; after a reconnect all come again.
+
+        One that was made here is read after it was heard, and perhaps after others that are older: it counts again when it
+        is read. Only a shadow of which it is known that it is over by a decision on it, or by one that was made here, does
+        not begin again.
+        """
         known = self._records.get(record.stream)
         if record.in_shadow and (record == known or _begin_of(record) in self._over):
             return
         now = candidate_after(known, record)
         if now is not known:
-            self._over |= {_begin_of(one) for one in (known, record) if one is not None and one is not now}
             self._unusable.pop(record.stream, None)
+            self._void.pop(record.stream, None)
+            if own and known is not None:
+                self._over.add(_begin_of(known))
+        if record.shadow is not None and record.shadow.over:
+            self._over.add(_begin_of(record))
         self._records[record.stream] = now
 
     def _valid(self, stream: StreamRun) -> DecisionRecord | None:
@@ -99,7 +109,9 @@ class Shadowing:
             if record is None or stream.shadow is not None or name in self._unusable or self._models is None:
                 continue
             try:
-                await self.begin(stream, record, await self._models.kept(name, record.version))
+                bundle = await self._pauses.unless_closing(self._models.kept(name, record.version))
+                if bundle is not None:
+                    await self.begin(stream, record, bundle)
             except BundleError as error:
                 self._unusable[name] = str(error)
                 self._reporter.bundle_refused(name, "registry", str(error))
@@ -134,7 +146,9 @@ class Shadowing:
             reason = f"another model is in use since: {stream.version or 'none'}"
             if record.version == stream.version:
                 reason = "it was put in use before its time in shadow was over"
-            return Due(out_of_shadow(record, now_text(), reason=reason), None)
+            return Due(void_shadow(record, now_text(), reason), None)
+        if name in self._void:
+            return Due(void_shadow(record, now_text(), self._void[name]), None)
         if name in self._unusable:
             return Due(out_of_shadow(record, now_text(), reason=self._unusable[name]), None)
         found = stream.shadow_verdict()
@@ -149,6 +163,10 @@ class Shadowing:
             counts=shadow.tally.counts,
         )
         return Due(decided, shadow.bundle)
+
+    def void(self, stream: StreamRun, reason: str) -> None:
+        """The candidate cannot be decided on any more: that it is over is due."""
+        self._void[stream.spec.name] = reason
 
     def hold_back(self, stream: StreamRun) -> None:
         """A decision could not be published: nothing is due for a while."""

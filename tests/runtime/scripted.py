@@ -105,11 +105,12 @@ class Deciding:
 
     async def lead(self, stream: str) -> None: ...
 
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
         if record.promoted:
             assert bundle is not None
             await self.promote(record.stream, bundle, record.version, record.reason)
         self.decided.append(record)
+        return record
 
     async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
         return []
@@ -145,10 +146,10 @@ class Registry(Deciding):
     decided: list[DecisionRecord] = field(default_factory=list)
     bundles: dict[str, bytes] = field(default_factory=dict)
 
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
         if bundle is not None:
             self.bundles[record.version] = bundle
-        await super().decide(record, bundle)
+        return await super().decide(record, bundle)
 
     async def kept(self, stream: str, version: str) -> bytes:
         try:

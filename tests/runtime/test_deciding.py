@@ -79,7 +79,7 @@ class Refusing(Registry):
 
     error: Exception = OvertakenError("another process trains pumps now")
 
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
         raise self.error
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.adapters.registry import Promotion
-from daemon.errors import BrokerError, BundleError
+from daemon.adapters.kafka import Message
+from daemon.adapters.registry import DecisionRecord, Pointer, Promotion, TriggerFact
+from daemon.errors import BrokerError, BundleError, PointerMovedError
 from daemon.model.bundle import Bundle
+from daemon.runtime.deciding import into_shadow, out_of_shadow, void_shadow
 from daemon.runtime.model_store import ModelStore
 from tests.runtime.scripted import trained_bundle
 
@@ -125,6 +128,7 @@ class Topic:
         self.promotions: list[str] = []
         self.retired: list[int] = []
         self.away = False
+        self.published = 0
 
     async def promoted(self, stream: str) -> Promotion | None:
         return self._promotion(stream, -1)
@@ -140,9 +144,28 @@ class Topic:
 
     async def publish(self, stream: str, version: str, data: bytes, trained_ns: int = 0) -> None:
         self.held[version] = data
+        self.published += 1
 
-    async def promote(self, stream: str, version: str, reason: str = "", by: str = "", at: str = "") -> None:
+    async def has(self, stream: str, version: str) -> bool:
+        return version in self.held
+
+    async def refresh(self) -> None: ...
+
+    def pointer(self, stream: str) -> Pointer | None:
+        return Pointer(self.promotions[-1]) if self.promotions else None
+
+    async def promote(
+        self,
+        stream: str,
+        version: str,
+        reason: str = "",
+        by: str = "",
+        at: str = "",
+        write: Callable[[Message], Awaitable[None]] | None = None,
+    ) -> None:
         assert version in self.held  # nobody may read of a bundle that is not there
+        if write is not None:
+            await write(Message("models", stream.encode(), b"", (), 0))
         self.promotions.append(version)
 
     async def withdraw(self, stream: str, version: str, reason: str, by: str = "", at: str = "") -> str:
@@ -228,3 +251,64 @@ async def test_concurrent_promotions_run_one_after_the_other(tmp_path: Path) -> 
     for name in streams:
         held = await store.promoted(name), await store.before(name)
         assert held == (BUNDLES[3].to_bytes(), BUNDLES[2].to_bytes())
+
+
+# ------------------------------------------------------------------ a shadow
+class Written:
+    """The topic of the decisions, with the interface of ``Decisions``."""
+
+    def __init__(self) -> None:
+        self.records: list[DecisionRecord] = []
+
+    async def take_over(self, stream: str) -> None: ...
+
+    async def write(self, record: DecisionRecord, *pointer: Message) -> None:
+        self.records.append(record)
+
+
+def deciding(folder: Path, *promoted: Bundle) -> tuple[ModelStore, Topic]:
+    topic = Topic()
+    for bundle in promoted:
+        topic.held[bundle.version] = bundle.to_bytes()
+        topic.promotions.append(bundle.version)
+    return ModelStore(folder, topic, 10, Written()), topic  # type: ignore[arg-type]
+
+
+def of_candidate(bundle: Bundle, parent: Bundle) -> DecisionRecord:
+    return DecisionRecord("pumps", TriggerFact("schedule"), True, "", "", bundle.version, parent.version)
+
+
+@pytest.mark.parametrize("promoted", [[], BUNDLES[2:3]])
+async def test_a_shadow_ends_over_the_pointer_that_it_began_with_whatever_model_it_was_compared_with(
+    tmp_path: Path, promoted: list[Bundle]
+) -> None:
+    """The model in use may be one given at the start, or the one before a promoted one that is damaged."""
+    store, topic = deciding(tmp_path, *promoted)
+    one, two, *_ = BUNDLES
+    await store.lead("pumps")
+    begun = await store.decide(into_shadow(of_candidate(two, one), 0, 10**9), two.to_bytes())
+    assert begun.shadow is not None
+    assert begun.shadow.pointer == (promoted[0].version if promoted else "")
+    await store.lead("pumps")
+    await store.decide(out_of_shadow(begun, "", reason="", promoted=True), two.to_bytes())
+    assert topic.promotions[-1] == two.version
+    assert topic.published == 1
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+async def test_nothing_is_published_of_a_candidate_where_the_pointer_has_moved(
+    tmp_path: Path, shadow: bool
+) -> None:
+    store, topic = deciding(tmp_path, BUNDLES[0])
+    one, two, three, _ = BUNDLES
+    await store.lead("pumps")
+    topic.promotions.append(three.version)
+    record = of_candidate(two, one)
+    with pytest.raises(PointerMovedError, match=f"while it was trained: {three.version}"):
+        await store.decide(into_shadow(record, 0, 10**9) if shadow else record, two.to_bytes())
+    over = out_of_shadow(into_shadow(record, 0, 10**9), "", reason="", promoted=True)
+    with pytest.raises(PointerMovedError, match=f"while it was in shadow: {three.version}"):
+        await store.decide(over, two.to_bytes())
+    assert topic.published == 0
+    void = void_shadow(into_shadow(record, 0, 10**9), "", "")
+    assert await store.decide(void, None) == void

@@ -19,7 +19,7 @@ from daemon.alert import ShadowCounts
 from daemon.budget import Budget
 from daemon.control import Received, RetrainRequest
 from daemon.domain import DAY_NS, SECOND_NS, Assigned, InputPartition, PolledRecords, Record, SourceEvent
-from daemon.errors import BrokerError, OvertakenError
+from daemon.errors import BrokerError, OvertakenError, PointerMovedError
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.runtime.deciding import into_shadow, out_of_shadow
@@ -216,11 +216,11 @@ class Shelf(Registry):
 
     error: Exception | None = None
 
-    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+    async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        await super().decide(record, bundle)
+        return await super().decide(record, bundle)
 
     async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
         return self.decided if to_the_end else ()
@@ -323,13 +323,17 @@ async def test_another_promotion_ends_it_and_is_published() -> None:
     assert list(dict.fromkeys(run.versions)) == [trained_bundle().version, other.version]
     assert decisions(registry) == [(mine.version, False, True), (mine.version, False, False)]
     assert registry.decided[-1].reason == f"another model is in use since: {other.version}"
+    assert registry.decided[-1].shadow is not None
+    assert registry.decided[-1].shadow.void
 
 
 async def test_people_may_put_it_in_use_at_once() -> None:
     run, mine, registry = judging(), candidate(), shelf()
     polls = [minutes(i, i + 1) for i in range(10)]
-    await lived(run, registry, result_of(mine), *polls[:3], mine.version, *polls[3:])
+    status, _ = await lived(run, registry, result_of(mine), *polls[:3], mine.version, *polls[3:])
     assert list(dict.fromkeys(run.versions)) == [trained_bundle().version, mine.version]
+    models = [(one.version, one.result) for one in status.streams["pumps"].models]
+    assert models == [(trained_bundle().version, "restored"), (mine.version, "promoted")]
     assert decisions(registry) == [(mine.version, False, True), (mine.version, False, False)]
     assert registry.decided[-1].reason == "it was put in use before its time in shadow was over"
     assert registry.pointers["pumps"] == mine.to_bytes()
@@ -394,6 +398,61 @@ async def test_a_decision_that_cannot_be_published_is_made_again(error: Exceptio
     assert run.versions[-1] == mine.version
 
 
+async def test_one_that_cannot_take_over_as_the_pointer_has_moved_is_over() -> None:
+    """Also where what it points to is not in use: a bundle that is damaged, perhaps."""
+    run, mine, registry = judging(), candidate(), shelf()
+    polls = [minutes(i, i + 1) for i in range(8)]
+    await lived(run, registry, result_of(mine), *polls[:3])
+    registry.error = PointerMovedError("another model was promoted while it was in shadow: v9")
+    status, _ = await lived(run, registry, None, *polls[3:], clock=lambda: 0.0)
+    assert run.shadow is None
+    assert mine.version not in run.versions
+    assert decisions(registry) == [(mine.version, False, True), (mine.version, False, False)]
+    assert registry.decided[-1].reason == "another model was promoted while it was in shadow: v9"
+    assert registry.decided[-1].shadow is not None
+    assert registry.decided[-1].shadow.void
+    assert mine.version not in [one.version for one in status.streams["pumps"].models]
+
+
+async def test_decisions_that_come_again_after_a_reconnect_leave_it_in_shadow() -> None:
+    """Also where an older one of them has promoted another model."""
+    run, mine, registry = judging(), candidate(), shelf()
+    first = replace_struct(replace_record(trained_bundle()), parent="", promoted=True)
+
+    class Again(Shelf):
+        calls = 0
+
+        async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
+            self.calls += 1
+            return list(self.decided) if to_the_end or self.calls == 4 else ()
+
+    again = Again(pointers=registry.pointers, bundles=registry.bundles, decided=[first])
+    _, logs = await lived(run, again, result_of(mine), *(minutes(i, i + 1) for i in range(10)))
+    assert decisions(again)[1:] == [(mine.version, False, True), (mine.version, True, False)]
+    assert [one["event"] for one in logs].count("shadow_begun") == 1
+
+
+async def test_what_is_promoted_is_used_though_the_candidate_in_shadow_cannot_be_read_now() -> None:
+    run, mine, other, registry = judging(), candidate(), candidate(name="other"), shelf()
+
+    class Away(Shelf):
+        tries = 0
+
+        async def decisions(self, *, to_the_end: bool = False) -> Sequence[DecisionRecord]:
+            return () if to_the_end else [into_shadow(replace_record(mine), 0, DAY_NS)]
+
+        async def kept(self, stream: str, version: str) -> bytes:
+            self.tries += 1
+            raise BrokerError("Kafka sent nothing for 30 s")
+
+    away = Away(pointers=registry.pointers, bundles={other.version: other.to_bytes()})
+    run.trainer = Busy()  # type: ignore[assignment] - nothing is decided here
+    polls = [minutes(i, i + 1) for i in range(6)]
+    await lived(run, away, None, *polls[:3], other.version, *polls[3:])
+    assert away.tries > 0
+    assert run.version == other.version
+
+
 @pytest.mark.parametrize("shadowed", [True, False])
 def test_no_training_is_due_but_on_request_while_one_is_in_shadow(shadowed: bool) -> None:
     run = judging(retrain_every=timedelta(minutes=1))
@@ -418,7 +477,7 @@ async def test_a_decision_that_cannot_be_published_is_not_tried_without_end() ->
     class Away(Shelf):
         tries = 0
 
-        async def decide(self, record: DecisionRecord, bundle: bytes | None) -> None:
+        async def decide(self, record: DecisionRecord, bundle: bytes | None) -> DecisionRecord:
             self.tries += 1
             raise BrokerError("away")
 

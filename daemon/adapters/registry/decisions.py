@@ -53,6 +53,8 @@ class ShadowFact(msgspec.Struct, frozen=True):
     until: str
     over: bool = False
     counts: ShadowCounts | None = None  # when it is over; None: they are not known
+    void: bool = False  # it is over, and nothing was decided: another model was put in force meanwhile
+    pointer: str | None = None  # the promoted version when it began; empty: none; None: the parent
 
 
 class DecisionRecord(msgspec.Struct, frozen=True):

@@ -271,6 +271,14 @@ class KafkaModels:
                 f"version {version!r} of stream {stream!r} cannot be loaded: {error}"
             ) from error
 
+    async def has(self, stream: str, version: str) -> bool:
+        """Whether the topic has a bundle whole."""
+        try:
+            await self._bundle(stream, version)
+        except BundleError:
+            return False
+        return True
+
     def close(self) -> None:
         """End a write that waits for a broker (SIGTERM)."""
         self._writer.close()
