@@ -81,6 +81,7 @@ class TrainingSchedule:
         self._judged: list[int] = []  # positions of verdicts that no training has learned from
         self._heard = -1  # position of the newest control message
         self._of_topic = -1  # ... of which topic that is
+        self._first_topic = -1  # the first that was heard of
         self._answered: dict[int, int] = {}  # by topic the position of the newest that a decision knew
 
     @property
@@ -97,6 +98,9 @@ class TrainingSchedule:
     def heard(self, received: Received) -> None:
         """Take a control message, of any stream; in the order of their topic, and each may come again."""
         if received.of_topic != self._of_topic:  # it was made anew
+            if self._first_topic < 0:
+                self._first_topic = received.of_topic
+                self.answered(self._answered.pop(-1, -1), received.of_topic)
             self._of_topic, self._heard = received.of_topic, -1
             self._asked, self._judged = [], []
         if received.position <= max(self._heard, self._answered.get(received.of_topic, -1)):
@@ -109,7 +113,12 @@ class TrainingSchedule:
                 self._judged.append(received.position)
 
     def answered(self, position: int, of_topic: int = -1) -> None:
-        """A decision was made that knew all control messages up to this position of a topic."""
+        """A decision was made that knew all control messages up to this position of a topic.
+
+        One that does not say of which (-1), as in earlier versions, knew those of the first topic that is heard of.
+        """
+        if of_topic < 0:
+            of_topic = self._first_topic
         self._answered[of_topic] = max(self._answered.get(of_topic, -1), position)
         if of_topic != self._of_topic:
             return

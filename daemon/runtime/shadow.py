@@ -33,7 +33,6 @@ from daemon.domain import DAY_NS, DriftRecord, InputPartition, StreamSpec
 from daemon.model.decision import Rule
 from daemon.model.promotion import by_chance
 from daemon.stream.encoding import PublishedDrift
-from daemon.stream.timestamps import event_time_ns
 
 ENOUGH = 0.5
 """The least share of the windows of the model in force."""
@@ -114,7 +113,7 @@ class InShadow:
     def of(record: DecisionRecord, bundle: bytes, detector: Detector, assets: int) -> InShadow:
         """One of which nothing is known yet."""
         assert record.shadow is not None
-        since_ns, until_ns = event_time_ns(record.shadow.since), event_time_ns(record.shadow.until)
+        since_ns, until_ns = record.shadow.since_ns, record.shadow.until_ns
         tally = ShadowTally(record.parent, detector.version, since_ns)
         return InShadow(record, bundle, detector, assets, since_ns, until_ns, tally)
 

@@ -215,6 +215,26 @@ def test_a_request_in_a_topic_that_was_made_anew_is_due_though_later_positions_w
     assert run.next_job() is None
 
 
+@pytest.mark.parametrize("known_first", [True, False])
+def test_decisions_that_do_not_say_of_which_topic_answer_the_first(
+    trained: Bundle, known_first: bool
+) -> None:
+    """Those of earlier versions."""
+    run = fed_until(leading_stream(MeasuredHistory(), trained), 100)
+    if known_first:
+        run.schedule.answered(3)
+        run.schedule.answered(1)
+    for position in range(4):
+        run.schedule.heard(told(position, RetrainRequest("pumps"), of_topic=7))
+    if not known_first:
+        run.schedule.answered(3)
+    assert run.next_job() is None
+    run.schedule.heard(told(4, RetrainRequest("pumps"), of_topic=7))
+    assert reason_of(run) == ("request", (4,), 4)
+    run.schedule.heard(told(0, RetrainRequest("pumps"), of_topic=8))  # made anew
+    assert reason_of(run) == ("request", (0,), 0)
+
+
 def test_a_training_by_another_cause_answers_requests_too(trained: Bundle) -> None:
     run = fed_until(leading_stream(MeasuredHistory(), trained), EVERY_S + 11)
     run.schedule.heard(told(0, RetrainRequest("pumps")))

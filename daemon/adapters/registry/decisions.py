@@ -56,6 +56,16 @@ class ShadowFact(msgspec.Struct, frozen=True):
     void: bool = False  # it is over, and nothing was decided: another model was put in force meanwhile
     pointer: str | None = None  # the promoted version when it began; empty: none; None: the parent
 
+    @property
+    def since_ns(self) -> int:
+        """``since`` in ns."""
+        return event_time_ns(self.since)
+
+    @property
+    def until_ns(self) -> int:
+        """``until`` in ns."""
+        return event_time_ns(self.until)
+
 
 class DecisionRecord(msgspec.Struct, frozen=True):
     """What became of a training: of one whose candidate goes into shadow a first record, and another when that is over."""
@@ -100,9 +110,12 @@ class DecisionRecord(msgspec.Struct, frozen=True):
         if len(message) > LARGEST:
             raise ValueError(f"{len(message)} bytes, more than the {LARGEST} allowed")
         try:
-            return msgspec.json.decode(message, type=DecisionRecord)
-        except (msgspec.MsgspecError, RecursionError) as error:
+            record = msgspec.json.decode(message, type=DecisionRecord)
+            if record.shadow is not None and record.shadow.until_ns <= record.shadow.since_ns:
+                raise ValueError("a shadow that ends when it begins, or before")
+        except (msgspec.MsgspecError, RecursionError, RejectedError) as error:
             raise ValueError(str(error)) from error
+        return record
 
     def written(self) -> bytes:
         """The inverse of ``read``."""

@@ -13,6 +13,7 @@ from daemon.adapters.registry import (
     DecisionRecord,
     Decisions,
     KafkaModels,
+    ShadowFact,
     Span,
     TriggerFact,
     candidate_after,
@@ -49,6 +50,21 @@ def test_a_record_is_read_back_and_garbage_is_none() -> None:
     for bad in (b"", b"null", b"[" * 100_000, b'{"stream": "s"}', b" " * (1 << 20) + record().written()):
         with pytest.raises(ValueError, match=r"."):
             DecisionRecord.read(bad)
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        ("yesterday", "2026-01-02T00:00:00Z"),
+        ("2026-01-01T00:00:00Z", ""),
+        ("2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z"),
+        ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"),
+    ],
+)
+def test_a_record_of_a_shadow_without_times_is_none(since: str, until: str) -> None:
+    """People can write to the topic."""
+    with pytest.raises(ValueError, match=r"."):
+        DecisionRecord.read(replace(record("v2"), shadow=ShadowFact(since, until)).written())
 
 
 class Replica:
