@@ -23,6 +23,7 @@ from daemon.domain import EPOCH, to_ns, zone_of
 MOST_OCCURRENCES = 100_000
 """Occurrences of a recurring window that are looked at; after these it is over. Every day for 270 years."""
 LAST = datetime(2261, 12, 31, tzinfo=UTC)
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _RULE = re.compile(r"(?:RRULE:)?([A-Za-z]+=[^;=\s]+(?:;[A-Za-z]+=[^;=\s]+)*)")
 
 
@@ -169,15 +170,24 @@ def _rule(text: str, start_ns: int, zone: tzinfo) -> Iterator[datetime]:
     count = parts.pop("COUNT", None)
     end = "UNTIL" in parts
     try:
-        if parts.get("INTERVAL") == "0" or (count is not None and int(count) < 1):
+        if int(parts.get("INTERVAL", "1")) < 1 or (count is not None and int(count) < 1):
             raise ValueError("below one")
+        dated = _has_day(parts)
         rule: Any = rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=first)
         rule = rule if end else rule.replace(until=LAST)
         later = iter(rule) if count is None else islice(rule, int(count))
-        begins = next(later, None)
+        begins = next(later, None) if dated else None
     except Exception as error:  # of any kind, by the library
         why = str(error) if "UNTIL" in str(error) else "write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)"
         raise ValueError(f"{named} cannot be understood: {why}") from error
     if begins is None:
         raise ValueError(f"{named} never occurs")
     return chain([begins], later)
+
+
+def _has_day(parts: dict[str, str]) -> bool:
+    """Whether one of a rule's months has one of its days: the library looks for them up to the year 9999."""
+    if not {"BYMONTH", "BYMONTHDAY"} <= parts.keys():
+        return True
+    months, days = ([int(one) for one in parts[key].split(",")] for key in ("BYMONTH", "BYMONTHDAY"))
+    return any(abs(day) <= _LONGEST[month - 1] for month in months if 1 <= month <= 12 for day in days)

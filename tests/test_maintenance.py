@@ -99,10 +99,13 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
         ("FREQ=MONTHLY;BYDAY=99MO", "", "cannot be understood"),
         ("FREQ=YEARLY;BYEASTER=99999999", "", "cannot be understood"),
         ("FREQ=DAILY;INTERVAL=0;BYMONTH=2", "", "cannot be understood"),
+        ("FREQ=DAILY;INTERVAL=00", "", "cannot be understood"),
+        ("FREQ=DAILY;INTERVAL=-1", "", "cannot be understood"),
         ("FREQ=DAILY;COUNT=0", "", "cannot be understood"),
         ("FREQ=DAILY;COUNT=x", "", "cannot be understood"),
         ("FREQ=HOURLY", "", "more often than daily"),
         ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "", "never occurs"),
+        ("FREQ=DAILY;BYMONTH=4,6;BYMONTHDAY=31,-31", "", "never occurs"),
         ("FREQ=DAILY;COUNT=2;BYMONTH=2;BYMONTHDAY=30", "", "never occurs"),
         ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "cannot be understood"),
         ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "cannot be understood"),
@@ -114,6 +117,13 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
 def test_a_rule_that_cannot_be_used_is_refused(rule: str, zone: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         window(rule, zone)
+
+
+def test_a_leap_day_occurs_and_so_does_one_of_several_days() -> None:
+    for rule in ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30,-1"):
+        assert window(rule).between(
+            ns_of(datetime(2028, 2, 29, tzinfo=UTC)), ns_of(datetime(2028, 3, 1, tzinfo=UTC))
+        )
 
 
 def test_a_control_message_is_a_window() -> None:
