@@ -55,21 +55,35 @@ function stopsPanel([stops, day]) {
   return rows;
 }
 
-/** "recall .61, at least .70 is needed": the rule that refused a candidate. */
+/** "recall .61, at least .70 needed": the rule that refused a candidate. */
 function ruleText(rule) {
-  const bound = rule.at_least ? "at least " : "at most ";
-  return rule.rule.replaceAll("_", " ") + " " + value(rule.figure) + ", " + bound + value(rule.limit) + " allowed";
+  const [bound, is] = rule.at_least ? ["at least ", " needed"] : ["at most ", " allowed"];
+  return rule.rule.replaceAll("_", " ") + " " + value(rule.figure) + ", " + bound + value(rule.limit) + is;
+}
+
+/** What became of a training: the chip's class, and its text. */
+function resultOf(decision) {
+  if (decision.shadow) return ["", decision.shadow.over ? "was in shadow" : "in shadow"];
+  const result = decision.promoted ? "promoted" : decision.version ? "refused" : "failed";
+  return [result, result];
+}
+
+/** What a shadow is for, or where to look for what came of it. */
+function shadowText(shadow, day) {
+  if (shadow.over) return "It had passed the gate. What came of its time in shadow stands above.";
+  return "It has passed the gate, and judges beside the model in use until " + stamp(shadow.until, day) + " UTC.";
 }
 
 function decisionRow(streams, stream, decision, day) {
-  const result = decision.promoted ? "promoted" : decision.version ? "refused" : "failed";
+  const result = resultOf(decision);
+  const why = decision.promoted ? "" : decision.shadow ? shadowText(decision.shadow, day) : decision.reason;
   const due = decision.trigger + (decision.trigger_reason ? ": " + decision.trigger_reason : "");
   return h(
     "div",
     "row",
-    line(h("span", "", h("span", "mono", decision.version || "no candidate"), ofStream(streams, stream.name)), chip(result, result)),
+    line(h("span", "", h("span", "mono", decision.version || "no candidate"), ofStream(streams, stream.name)), chip(...result)),
     decision.refused_by ? h("p", "", h("b", "", ruleText(decision.refused_by))) : null,
-    decision.promoted || !decision.reason ? null : h("p", "", ...breakable(decision.reason)),
+    why ? h("p", "", ...breakable(why)) : null,
     h("p", "", stamp(decision.at, day) + " · due by ", ...breakable(due)),
   );
 }

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
-from daemon.adapters.admin.told import active_stop, decision_json, stops_json, verdict_json
+from daemon.adapters.admin.told import active_stop, decisions_json, stops_json, verdict_json
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import (
     AssetScores,
@@ -128,7 +128,7 @@ def _stream(
         "drift": _drift(list(stream.drift)),
         "drill": _drill(stream.drill()),
         "imputation": _imputation(stream.imputation),
-        "decisions": [decision_json(record) for record in reversed(stream.decisions)],
+        "decisions": decisions_json(stream.decisions),
         "models": [_change(change) for change in reversed(stream.models)],
         "tracks": [
             _track(asset, stream.tracks[asset], stream.threshold, open_by_asset.get((stream.name, asset), []))

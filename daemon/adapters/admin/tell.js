@@ -57,6 +57,7 @@ function ask(about) {
   $("tellnote").textContent = about.note;
   form.elements.note.parentNode.hidden = !about.note;
   $("tellerror").textContent = "";
+  $("tellsend").disabled = false;
   allAssets();
   $("tell").showModal();
   const first = about.fields.includes("asset") ? "asset" : about.note ? "note" : "by";
@@ -88,8 +89,10 @@ async function tellDaemon(path, body) {
   }
 }
 
+/** Sends what the dialog says. By its answer it may have been cancelled, and another one be open, which goes on as it is. */
 async function submitTold(event) {
   event.preventDefault();
+  const about = telling;
   const form = $("tellform");
   const values = Object.fromEntries(new FormData(form));
   values.by = values.by.trim();
@@ -98,36 +101,43 @@ async function submitTold(event) {
   remember("localStorage", NAME, values.by);
   $("tellerror").textContent = "";
   $("tellsend").disabled = true;
-  const answer = await tellDaemon(telling.path, telling.body(values));
-  $("tellsend").disabled = false;
-  if (answer.error) {
-    if (answer.token) {
-      remember("sessionStorage", TOKEN, "");
-      showToken(true);
-    }
-    $("tellerror").textContent = answer.error;
-    return;
+  const answer = await tellDaemon(about.path, about.body(values));
+  const asked = telling === about && $("tell").open;
+  if (asked) $("tellsend").disabled = false;
+  if (answer.token) {
+    remember("sessionStorage", TOKEN, "");
+    showToken(true);
   }
-  $("tell").close();
-  acknowledge(answer.told);
+  if (!answer.error) {
+    if (asked) $("tell").close();
+    acknowledge("Told. " + answer.told);
+  } else if (asked) $("tellerror").textContent = answer.error;
+  else acknowledge("Not told: " + answer.error);
 }
 
 let fading = 0;
 
-/** Says that the daemon has it, for a while; a screen reader reads it. */
+/** Says what became of it, for a while; a screen reader reads it, of an open dialog only what is inside. */
 function acknowledge(text) {
-  $("acknowledged").textContent = "Told. " + text;
+  placeAcknowledged();
+  $("acknowledged").textContent = text;
   $("acknowledged").classList.add("shown");
   clearTimeout(fading);
   fading = setTimeout(() => $("acknowledged").classList.remove("shown"), 12000);
 }
 
+function placeAcknowledged() {
+  const place = $("tell").open ? $("tell") : document.querySelector("main");
+  if ($("acknowledged").parentNode !== place) place.append($("acknowledged"));
+}
+
 $("tellform").addEventListener("submit", submitTold);
 $("tellform").elements.everything.addEventListener("change", allAssets);
 $("tellcancel").addEventListener("click", () => $("tell").close());
-$("tell").addEventListener("close", () =>
-  document.querySelector('[data-key="' + CSS.escape(telling.key) + '"]')?.focus({ preventScroll: true }),
-);
+$("tell").addEventListener("close", () => {
+  placeAcknowledged();
+  document.querySelector('[data-key="' + CSS.escape(telling.key) + '"]')?.focus({ preventScroll: true });
+});
 
 // ---------------------------------------------------------------- what can be told
 /** The buttons of an alert: what it was. */

@@ -97,8 +97,24 @@ def _stop(found: Occurrence) -> dict[str, Any]:
     }
 
 
-def decision_json(record: DecisionRecord) -> dict[str, Any]:
-    """The decision on a training: what made it due, and the rule that refused its candidate with its figure."""
+def decisions_json(records: Iterable[DecisionRecord]) -> list[dict[str, Any]]:
+    """The decisions on the trainings of a stream, newest first.
+
+    Args:
+        records: oldest first.
+    """
+    found: list[dict[str, Any]] = []
+    later: set[str] = set()  # candidates that a later record is about
+    replaced = False  # whether a later record puts another one in force, or into shadow
+    for record in reversed(list(records)):
+        found.append(_decision(record, shadow_over=replaced or record.version in later))
+        later.add(record.version)
+        replaced |= record.promoted or record.in_shadow
+    return found
+
+
+def _decision(record: DecisionRecord, *, shadow_over: bool) -> dict[str, Any]:
+    """What made a training due, and what became of its candidate: also the rule that refused it, with its figure."""
     failed = next((rule for rule in record.rules if rule.get("passed") is False), None)
     return {
         "at": bounded(record.time),
@@ -107,6 +123,9 @@ def decision_json(record: DecisionRecord) -> dict[str, Any]:
         "trigger_reason": bounded(record.trigger.reason, NOTE_SHOWN),
         "promoted": record.promoted,
         "reason": bounded(record.reason, NOTE_SHOWN),
+        "shadow": {"until": bounded(record.shadow.until), "over": shadow_over}
+        if record.shadow is not None and record.in_shadow
+        else None,
         "refused_by": None
         if failed is None
         else {

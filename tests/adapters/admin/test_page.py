@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from daemon.adapters.telemetry import Lifecycle, ShadowNow, Status
 from daemon.alert import ShadowCounts
-from daemon.control import Feedback, MaintenanceOrder, RetrainRequest, Verdict, read_control
+from daemon.control import Control, Feedback, MaintenanceOrder, RetrainRequest, Verdict, read_control
 from daemon.domain import Phase
+from daemon.runtime.deciding import into_shadow
 from daemon.trigger import Cause, Trigger
 from tests.adapters.admin.desk import TOKEN, Told
-from tests.adapters.admin.fleet import ASSETS, SENSORS, episode, fleet
+from tests.adapters.admin.fleet import ASSETS, SENSORS, decisions, episode, fleet
 from tests.adapters.admin.serving import ServedStatus, served
 from tests.adapters.pages.markup import HOSTILE, WIDTHS
 from tests.browser import Page
@@ -176,7 +180,7 @@ def test_what_people_told_is_shown(port: ServedStatus, page: Page) -> None:
         "overhaul of both", "inspection", "sunday",
     ]  # fmt: skip
     decided = page.value("document.querySelector('#decisions .row').innerText")
-    assert "recall overall 0.612, at least 0.7 allowed" in decided
+    assert "recall overall 0.612, at least 0.7 needed" in decided
     assert "due by request: kim: new impeller" in decided
     assert page.value("document.querySelectorAll('button.tell').length") == len(
         ASSETS
@@ -265,6 +269,48 @@ def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Pag
     assert "no maintenance 'overhaul of both' was told" in page.value("document.body.innerText")
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_an_answer_that_comes_late_is_said_and_closes_no_other_dialog(
+    told: tuple[ServedStatus, Told], page: Page, again: bool
+) -> None:
+    port, desk = told
+    page.open(port.url, 1024)
+    hold, send = threading.Event(), desk.topic.send
+
+    async def slow(control: Control) -> None:
+        await asyncio.to_thread(hold.wait)
+        await send(control)
+
+    desk.topic.send = slow  # type: ignore[method-assign]
+    opens(page, "confirmed/f0")
+    fill(page, by="kim", token=TOKEN)
+    page.click("#tellsend")
+    page.click("#tellcancel")
+    page.wait("!document.getElementById('tell').open")
+    if again:
+        opens(page, "retrain/compressors")
+        fill(page, note="not sent yet")
+        assert page.value("document.getElementById('tellsend').disabled") is False
+    hold.set()
+    page.wait("document.getElementById('acknowledged').innerText.startsWith('Told. ')")
+    assert page.value("document.getElementById('tell').open") is again
+    assert page.value(f"{FIELD}.note.value") == ("not sent yet" if again else "")
+    inside = page.value("document.getElementById('tell').contains(document.getElementById('acknowledged'))")
+    assert inside is again  # what lies outside of an open dialog is read by nobody
+    assert len(desk.messages) == 1
+
+
+def test_a_refusal_that_comes_late_is_said(told: tuple[ServedStatus, Told], page: Page) -> None:
+    page.open(told[0].url, 1024)
+    opens(page, "end/overhaul of both")
+    fill(page, by="kim", token=TOKEN)
+    page.value(
+        "document.getElementById('tellform').requestSubmit(); document.getElementById('tellcancel').click()"
+    )
+    page.wait("document.getElementById('acknowledged').innerText.startsWith('Not told: no maintenance')")
+    assert page.value("document.getElementById('tellerror').innerText") == ""
+
+
 def test_a_click_is_not_lost_while_the_page_updates(told: tuple[ServedStatus, Told], page: Page) -> None:
     port, _ = told
     page.open(port.url, 1400)
@@ -302,6 +348,8 @@ def test_a_candidate_in_shadow_shows_until_when_and_what_it_would_have_alerted(
     counts = ShadowCounts("5f3a9c1e", windows=1200, episodes=3, incumbent_episodes=4, both=2)
     shadow = ShadowNow("5f3a9c1e", "b5c84fe9", 0, 6 * 3600 * 10**9, lambda: counts)
     port.status.streams[name].shadow = shadow
+    begun = msgspec.structs.replace(decisions()[0], version="5f3a9c1e", reason="not worse")
+    port.status.streams[name].decisions.append(into_shadow(begun, 0, 6 * 3600 * 10**9))
     page.problems.clear()
     for width in WIDTHS:
         page.open(port.url, width)
@@ -309,6 +357,10 @@ def test_a_candidate_in_shadow_shows_until_when_and_what_it_would_have_alerted(
         assert "5f3a9c1e" in shown
         assert "until 1970-01-01 06:00:00 UTC · 3 episodes in 1200 windows, 2 of them with" in shown
         assert "which had 2 more" in shown
+        decided = page.value("document.querySelector('#decisions .row').innerText")
+        assert "in shadow" in decided
+        assert "judges beside the model in use until 1970-01-01 06:00:00 UTC." in decided
+        assert "refused" not in decided
         assert page.misfits() == []
     port.status.streams[name].shadow = None
     assert page.problems == []

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.adapters.admin import snapshot
-from daemon.adapters.admin.told import decision_json
+from daemon.adapters.admin.told import decisions_json
+from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.telemetry import Status
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
 from daemon.domain import SECOND_NS, Phase
 from daemon.maintenance import MaintenanceWindow
+from daemon.runtime.deciding import into_shadow, out_of_shadow
 from daemon.stream.dismissal import Standing
 from tests.adapters.admin.fleet import decisions
 from tests.adapters.admin.pumps import HOSTILE, alert
@@ -97,7 +99,6 @@ def test_planned_stops_come_active_first_and_those_that_are_over_do_not(status: 
     heard(
         status,
         MaintenanceOrder("over", NOW - 2 * HOUR, NOW - HOUR),
-        MaintenanceOrder("unusable", NOW, NOW + HOUR, rrule="FREQ=NEVER"),
         MaintenanceOrder("daily", NOW - 30 * HOUR, NOW - 29 * HOUR, rrule="FREQ=DAILY", by="ada"),
         MaintenanceOrder("later", NOW - HOUR, NOW + HOUR),
         MaintenanceOrder("later", NOW + 9 * HOUR, NOW + 10 * HOUR, stream="pumps"),
@@ -142,13 +143,34 @@ def test_what_is_kept_and_shown_is_bounded_and_a_topic_made_anew_begins_anew(sta
 
 
 def test_a_decision_has_its_trigger_and_the_rule_that_refused_with_its_figure() -> None:
-    promoted, refused = map(decision_json, decisions())
+    refused, promoted = decisions_json(decisions())
     assert (promoted["promoted"], promoted["trigger"], promoted["refused_by"]) == (True, "schedule", None)
     assert (refused["version"], refused["trigger"]) == ("77b20d415f3a9c1e", "request")
     assert refused["trigger_reason"] == "kim: new impeller"
     assert refused["refused_by"] == {
         "rule": "recall_overall", "figure": 0.6123, "limit": 0.7, "at_least": True,
     }  # fmt: skip
+
+
+def test_a_candidate_in_shadow_is_no_refused_one_and_its_outcome_is_a_decision_of_its_own() -> None:
+    begun = into_shadow(decisions()[0], NOW_NS, SECOND_NS)
+    why = "its alarms are more than the model in use has"
+
+    def shown(*records: DecisionRecord) -> list[tuple[str, bool, object]]:
+        return [(each["version"], each["promoted"], each["shadow"]) for each in decisions_json(records)]
+
+    until, version = "2026-03-04T12:00:01Z", begun.version
+    waits = version, False, {"until": until, "over": False}
+    waited = version, False, {"until": until, "over": True}
+    refused = decisions()[1]
+    assert shown(begun) == [waits]
+    assert shown(begun, refused) == [(refused.version, False, None), waits]
+    for over in (
+        out_of_shadow(begun, "2026-03-05T08:00:00Z", reason=why),
+        out_of_shadow(begun, "2026-03-05T08:00:00Z", reason="", promoted=True),
+        msgspec.structs.replace(decisions()[0], version="b5c84fe9"),  # another one is in force
+    ):
+        assert shown(begun, over, refused)[1:] == [(over.version, over.promoted, None), waited]
 
 
 json_values = st.recursive(
@@ -162,7 +184,8 @@ json_values = st.recursive(
     st.lists(st.dictionaries(st.sampled_from(["name", "figure", "limit", "at_least", "passed"]), json_values))
 )
 def test_whatever_rules_a_record_has_the_page_can_show_it(rules: list[dict[str, object]]) -> None:
-    rule = decision_json(msgspec.structs.replace(decisions()[0], rules=tuple(rules)))["refused_by"]
+    (shown,) = decisions_json([msgspec.structs.replace(decisions()[0], rules=tuple(rules))])
+    rule = shown["refused_by"]
     assert rule is None or rule["figure"] is None or math.isfinite(rule["figure"])
 
 
