@@ -28,7 +28,10 @@ maintenance = typer.Typer(
 def add(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="ASSET... DURATION", help="Whose, and how long it lasts: pump-01 pump-02 2h."),
+        typer.Argument(
+            metavar="ASSET... DURATION",
+            help="Whose, and how long it lasts: pump-01 pump-02 2h, or pump-01,pump-02 2h.",
+        ),
     ],
     everything: Annotated[bool, typer.Option("--all", help="Of all assets, instead of naming them.")] = False,
     start: Annotated[
@@ -45,7 +48,8 @@ def add(
         str, typer.Option("--tz", metavar="ZONE", help="Whose wall clock it recurs by.", show_default="UTC")
     ] = "",
     name: Annotated[
-        str, typer.Option(help="Its name; one that exists is replaced.", show_default="ASSET-START")
+        str,
+        typer.Option(help="Its name; one that exists is replaced.", show_default="made of assets and start"),
     ] = "",
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     stream: Annotated[str, typer.Option(help="Only of this stream.", show_default="all")] = "",
@@ -59,6 +63,9 @@ def add(
     *assets, duration = words
     if bool(assets) is everything:
         raise UsageError("name the assets before the duration, as in: add pump-01 2h; or --all without any")
+    from daemon.commands.maintenance import add as told
+    from daemon.commands.maintenance import assets_of, named
+
     try:
         lasts = parse_duration(duration)
         begins = datetime.now(UTC) if start is None else datetime.fromisoformat(start)
@@ -66,15 +73,12 @@ def add(
         raise UsageError(str(error)) from error
     if begins.tzinfo is None:
         raise UsageError(f"--start {start} needs a time zone, as 2026-01-31T08:00:00Z")
-    from daemon.commands.maintenance import add as told
-    from daemon.commands.maintenance import named
-
     order = named(
         MaintenanceOrder(
             name,
             begins,
             begins + lasts,
-            tuple(sorted(assets)),
+            assets_of(assets),
             stream,
             rrule,
             timezone,
@@ -121,9 +125,9 @@ def list_(
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The entries of ``listed`` as a table that fits 120 columns; what is said of why follows who said so."""
     widest = min(
-        29, max(len(row["name"]) for row in rows)
+        34, max(len(row["name"]) for row in rows)
     )  # a name is copied to `end`, so it stays in one piece
-    table = Table(Column("name", min_width=widest, max_width=29, overflow="fold"))
+    table = Table(Column("name", min_width=widest, max_width=34, overflow="fold"))
     for title, most in {"state": 10, "assets": 14, "start": 10, "end": 10, "recurs": 14, "by": 13}.items():
         table.add_column(title, max_width=most)
     for row in rows:

@@ -13,13 +13,17 @@ from typing import Protocol, TypeVar
 from daemon.adapters.admin import EndedStop, NewStop
 from daemon.adapters.telemetry import Status
 from daemon.commands.feedback import Alert, effect_of
-from daemon.commands.maintenance import by_name, ending, named
+from daemon.commands.maintenance import assets_of, by_name, ending, named
 from daemon.config import parse_duration
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, RetrainRequest, checked
 from daemon.domain import Phase, iso
 from daemon.errors import ConflictError, UsageError
 
 _C = TypeVar("_C", Feedback, MaintenanceOrder, RetrainRequest)
+
+
+ASSETS_SAID = 5
+"""Assets of a stop that an answer names."""
 
 
 class ControlLog(Protocol):
@@ -58,22 +62,33 @@ class ControlDesk:
         return effect_of(alert, feedback.verdict)
 
     async def plan(self, stop: NewStop) -> str:
-        """A stop from now on, of the assets that are named or of all."""
+        """A stop from now on, of the assets that are named or of all.
+
+        Which assets there are nobody knows for sure: other replicas read others. So one that was not seen here is only said.
+        """
         if bool(stop.assets) is stop.everything:
-            raise UsageError("name the assets, or say everything: true")
+            raise UsageError("name the assets, or choose all of them")
+        if stop.stream:
+            self._check_stream(stop.stream)
         try:
             lasts = parse_duration(stop.lasts)
         except ValueError as error:
             raise UsageError(str(error)) from error
         start = self._now()
-        assets = tuple(sorted(stop.assets))
+        typed = [name for name in stop.assets if not self._seen(name, stop.stream)]
+        known = set(stop.assets).difference(typed)
+        assets = tuple(sorted(known.union(assets_of(typed))))
         order = named(
-            MaintenanceOrder("", start, start + lasts, assets, reason=stop.reason, by=stop.by),
+            MaintenanceOrder("", start, start + lasts, assets, stop.stream, reason=stop.reason, by=stop.by),
             self._configured(),
         )
         await self._topic.send(order)
-        whose = ", ".join(assets) or "all assets"
-        return f"{order.maintenance}: nothing opens on {whose} until {order.end:%Y-%m-%d %H:%M:%S} UTC"
+        whose = _some(assets) or "all assets"
+        if stop.stream and len(self._status.streams) > 1:
+            whose += f" of {stop.stream}"
+        unseen = [name for name in assets if not self._seen(name, stop.stream)]
+        note = f". Not seen here so far: {_some(unseen)}" if unseen else ""
+        return f"{order.maintenance}: nothing opens on {whose} until {order.end:%Y-%m-%d %H:%M:%S} UTC{note}"
 
     async def end(self, stop: EndedStop) -> str:
         """A stop that was told ends now."""
@@ -85,10 +100,19 @@ class ControlDesk:
     async def retrain(self, request: RetrainRequest) -> str:
         """A training of a stream's model."""
         request = _valid(request)
-        if request.retrain not in self._status.streams:
-            raise ConflictError(f"no stream {request.retrain!r}; there are {', '.join(self._status.streams)}")
+        self._check_stream(request.retrain)
         await self._topic.send(request)
         return f"a training of {request.retrain} is due; what is decided comes under Trainings"
+
+    def _check_stream(self, name: str) -> None:
+        """That there is a stream of this name."""
+        if name not in self._status.streams:
+            raise ConflictError(f"no stream {name!r}; there are {', '.join(self._status.streams)}")
+
+    def _seen(self, asset: str, stream: str) -> bool:
+        """Whether an asset of a stream (empty: of any) has come here."""
+        of = [each for name, each in self._status.streams.items() if stream in ("", name)]
+        return any(each.knows(asset) or asset in each.tracks for each in of)
 
     def _configured(self) -> Sequence[str]:
         """The names of the planned stops of the configuration."""
@@ -103,6 +127,12 @@ class ControlDesk:
             return None
         is_open = event.phase not in (Phase.CLOSED, Phase.SUPPRESSED)
         return Alert(fingerprint, event.asset, event.kind.value, iso(event.opened_ns), is_open, event.summary)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - ASSETS_SAID
+    return ", ".join(names[:ASSETS_SAID]) + (f" and {more} more" if more > 0 else "")
 
 
 def _valid(control: _C) -> _C:

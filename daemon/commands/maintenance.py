@@ -6,6 +6,7 @@ In: the settings, and what is to be planned. Out: the windows of the configurati
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,14 +16,29 @@ import msgspec
 from daemon.adapters.kafka.control_topic import ControlTopic, send
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
-from daemon.control import Control, MaintenanceOrder, checked
+from daemon.control import Control, MaintenanceOrder, checked, written
 from daemon.domain import EPOCH, iso, to_ns
 from daemon.errors import ConflictError, UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
 
 
+def assets_of(words: Iterable[str]) -> tuple[str, ...]:
+    """The assets that people name, in order, each once; several of one word have commas between them.
+
+    Raises:
+        UsageError: a word names none.
+    """
+    found = set[str]()
+    for word in words:
+        names = {name.strip() for name in word.split(",")} - {""}
+        if not names:
+            raise UsageError("an asset has no name: write the assets as pump-01, pump-02")
+        found |= names
+    return tuple(sorted(found))
+
+
 def named(order: MaintenanceOrder, configured: Collection[str] = ()) -> MaintenanceOrder:
-    """A planned stop with a name: its own, or one made of its assets and its start.
+    """A planned stop with a name: its own, or one made of what it is, so that no other stop has it.
 
     Args:
         order: the stop.
@@ -33,10 +49,9 @@ def named(order: MaintenanceOrder, configured: Collection[str] = ()) -> Maintena
     """
     if order.end <= order.start:
         raise UsageError("a planned stop lasts longer than nothing: write 2h, as in: add pump-01 2h")
-    whose = "+".join(order.assets[:3]) or "all"
-    name = order.maintenance or f"{whose}-{order.start.astimezone(UTC):%Y%m%dT%H%M}"
-    order = msgspec.structs.replace(order, maintenance=name)
     try:
+        name = order.maintenance or _made_name(order)
+        order = msgspec.structs.replace(order, maintenance=name)
         MaintenanceWindow.ordered(order)
         order = checked(order)
     except ValueError as error:
@@ -44,6 +59,14 @@ def named(order: MaintenanceOrder, configured: Collection[str] = ()) -> Maintena
     if name in configured:
         raise ConflictError(f"{name!r} is of the configuration (alerts.maintenance): choose another name")
     return order
+
+
+def _made_name(order: MaintenanceOrder) -> str:
+    """Its first assets and its start, for people, and four digits of all that makes it another stop than others."""
+    whose = "+".join(order.assets[:3])[:200] or "all"
+    stop = written(msgspec.structs.replace(order, maintenance="", reason="", by=""))
+    digits = hashlib.sha256(stop).hexdigest()[:4]
+    return f"{whose}-{order.start.astimezone(UTC):%Y%m%dT%H%M}-{digits}"
 
 
 async def add(settings: Settings, order: MaintenanceOrder) -> None:

@@ -80,7 +80,7 @@ class Loop:
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         for stream in self.streams:
             stream.measured = reporter.inferring
-            reporter.told.stream_opened(stream.spec.name, stream.standing, stream.planned_stops)
+            reporter.told.stream_opened(stream.spec.name, stream.standing, stream.planned_stops, stream.knows)
             if stream.drill is not None:
                 reporter.drill_opened(stream.spec.name, stream.drill.table)
 

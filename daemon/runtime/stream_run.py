@@ -429,6 +429,10 @@ class StreamRun:
         """Of the configuration in force."""
         return self.plan.maintenance
 
+    def knows(self, asset: str) -> bool:
+        """Whether an asset is of a partition that is read here."""
+        return any(asset in pipeline.parts.assets.slots for pipeline in self.pipelines.values())
+
     def standing(self, event: AlertEvent) -> Standing | None:
         """What the last verdict on an alert has done; None: none was taken in here."""
         pipeline = None if event.partition is None else self.pipelines.get(event.partition)

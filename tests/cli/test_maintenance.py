@@ -14,7 +14,7 @@ from daemon.control import MaintenanceOrder
 
 def test_the_table_is_readable_at_120_columns() -> None:
     start = datetime(2026, 11, 30, 8, 0, 0, 123456, tzinfo=UTC)
-    name = "pump-01+pump-02-20261130T0800"
+    name = "pump-01+pump-02-20261130T0800-3fa2"
     told = MaintenanceOrder(
         name, start, start + timedelta(hours=2), ("pump-01", "pump-02"), reason="new impeller", by="claire"
     )

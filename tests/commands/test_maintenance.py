@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from daemon.commands.maintenance import named, shortened
+from daemon.commands.maintenance import assets_of, named, shortened
 from daemon.control import MaintenanceOrder, read_control, written
 from daemon.errors import UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
@@ -45,6 +47,8 @@ def lines(first: int, end: int, fault: range = range(0)) -> list[bytes]:
     [
         (["2h"], "name the assets before the duration"),
         (["pump-1", "--all", "2h"], "name the assets before the duration"),
+        (["", "2h"], "an asset has no name"),
+        (["pump-1", " , ", "2h"], "an asset has no name"),
         (["pump-1", "soon"], "'soon' is not a duration"),
         (["pump-1", "0s"], "longer than nothing"),
         (["pump-1", "2h", "--start", "2026-01-31T08:00:00"], "needs a time zone"),
@@ -61,6 +65,44 @@ def test_a_stop_that_cannot_be_planned_is_refused_before_any_broker(
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert why in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "assets"),
+    [
+        (["b", "a"], ("a", "b")),
+        (["a,b"], ("a", "b")),
+        (["b,", " a "], ("a", "b")),
+        (["a", "a, ,b"], ("a", "b")),
+        ([], ()),
+    ],
+)
+def test_assets_are_named_with_blanks_or_commas_between(words: list[str], assets: tuple[str, ...]) -> None:
+    assert assets_of(words) == assets
+
+
+def test_a_name_that_is_made_is_of_one_stop_alone() -> None:
+    start = datetime(2026, 3, 2, 6, tzinfo=UTC)
+    first = MaintenanceOrder("", start, start + timedelta(hours=8), ("a", "b", "c"))
+    others = [
+        {"end": start + timedelta(minutes=30)},
+        {"start": start + timedelta(seconds=1)},
+        {"assets": ("a", "b", "c", "d")},
+        {"assets": ()},
+        {"assets": ("all",)},
+        {"stream": "s"},
+        {"rrule": "FREQ=DAILY"},
+        {"timezone": "Europe/Berlin"},
+    ]
+    stops = [first, *(msgspec.structs.replace(first, **each) for each in others)]
+    names = [named(stop).maintenance for stop in stops]
+    assert len(set(names)) == len(names)
+    assert re.fullmatch(r"a\+b\+c-20260302T0600-[0-9a-f]{4}", names[0])
+    assert names[4].startswith("all-20260302T0600-")
+    # Said again, with another reason, by another person: it is the same stop.
+    assert named(msgspec.structs.replace(first, reason="oil", by="kim")).maintenance == names[0]
+    long = msgspec.structs.replace(first, assets=("a" * 600, "b" * 600))
+    assert len(named(long).maintenance) < 300
 
 
 def test_a_name_of_the_configuration_is_not_told(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ class NewStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A planned stop from now on."""
 
     lasts: str  # a duration, as 2h
-    assets: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()  # names, or what people type: several with commas between them
+    stream: str = ""  # whose assets they are; empty: of any stream
     everything: bool = False  # of all assets, instead of naming them
     reason: str = ""
     by: str = ""

@@ -110,14 +110,14 @@ function openNote(s) {
 // ---------------------------------------------------------------- assets
 const cards = new Map(); // stream and asset -> the card's elements
 
-function newCard(asset) {
+function newCard(stream, asset) {
   const card = {
     node: h("div", "card asset"),
     score: h("span", "score"),
     canvas: h("canvas"),
     state: h("span"),
     ratio: titled(h("span", "num"), "of the threshold"),
-    stop: stopButton("Maintenance …", asset, "stop/" + asset),
+    stop: stopButton("Maintenance …", asset, stream, "stop/" + stream + "/" + asset),
   };
   card.canvas.setAttribute("role", "img");
   card.node.append(
@@ -162,7 +162,7 @@ function assetGrid(box, stream) {
   stream.tracks.forEach((track, place) => {
     const key = JSON.stringify([stream.name, track.asset]);
     present.add(key);
-    if (!cards.has(key)) cards.set(key, newCard(track.asset));
+    if (!cards.has(key)) cards.set(key, newCard(stream.name, track.asset));
     const card = cards.get(key);
     if (box.children[place] !== card.node) box.insertBefore(card.node, box.children[place] || null);
     fillCard(card, track, stream.threshold);

@@ -51,7 +51,7 @@ function stopRow(stop, day) {
 function stopsPanel([stops, day]) {
   const rows = stops.map((stop) => stopRow(stop, day));
   if (!rows.length) rows.push(h("div", "empty", "None is planned."));
-  if (control) rows.push(h("div", "row", stopButton("Plan a stop …", "", "plan")));
+  if (control) rows.push(h("div", "row", stopButton("Plan a stop …", "", "", "plan")));
   return rows;
 }
 

@@ -165,8 +165,8 @@ function verdictButtons(e) {
   return [group];
 }
 
-/** A stop of one asset, or of one to be named. */
-function stopButton(text, asset, key) {
+/** A stop of one asset of a stream, or of those that are typed: the daemon finds their names. */
+function stopButton(text, asset, stream, key) {
   const label = asset ? "Maintenance of " + asset : "Plan a stop";
   return tellButton(text, label, key, () =>
     ask({
@@ -178,6 +178,7 @@ function stopButton(text, asset, key) {
       path: "api/control/maintenance",
       body: (v) => ({
         assets: v.everything && !asset ? [] : [asset || v.asset].filter(Boolean),
+        stream,
         everything: Boolean(v.everything && !asset),
         lasts: v.lasts,
         reason: v.note,

@@ -124,6 +124,7 @@ class StreamStatus:
     decisions: deque[DecisionRecord] = field(default_factory=lambda: deque(maxlen=10))  # on trainings
     drill: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # the fire drill's table
     standing: Callable[[AlertEvent], Standing | None] = lambda _: None  # of the last verdict on an alert
+    knows: Callable[[str], bool] = lambda _: False  # whether an asset of the stream is read here
     tracks: dict[str, AssetScores] = field(default_factory=dict)
     _floor: float = 0.0  # the least interesting track's interest, once all places are taken
 

@@ -41,8 +41,10 @@ class ToldReporter:
         stream: str,
         standing: Callable[[AlertEvent], Standing | None],
         stops: Callable[[], Sequence[MaintenanceWindow]],
+        knows: Callable[[str], bool],
     ) -> None:
-        """A stream runs here: what became of the verdicts on its alerts, and the planned stops of its configuration."""
+        """A stream runs here: what became of the verdicts on its alerts, the stops of its configuration, and its assets."""
+        self._status.streams[stream].knows = knows
         self._status.streams[stream].standing = standing
         self._status.people.configured = stops
 

@@ -24,10 +24,11 @@ from daemon.control import Control as Message
 from daemon.control import Feedback, MaintenanceOrder, Received, RetrainRequest, Verdict, read_control
 from daemon.errors import BrokerError
 from tests.adapters.admin.desk import TOKEN, Told
-from tests.adapters.admin.pumps import HOSTILE, PATHS, Client, pumps
+from tests.adapters.admin.pumps import HOSTILE, PATHS, Client, pumps, scored
 
 FEEDBACK, PLAN, END, RETRAIN = control.PATHS
 OURS = {"origin": "http://localhost", "content-type": "application/json", "sec-fetch-site": "same-origin"}
+ODD = " hall 2, press 3"
 SAID = {"fingerprint": "a", "verdict": "confirmed", "by": "kim"}
 
 
@@ -101,10 +102,18 @@ def test_what_is_told_lies_in_the_topic_as_the_commands_write_it(status: Status)
         (FEEDBACK, b"\xff", 400, ""),
         (FEEDBACK, b"x" * (MOST_BODY + 1), 413, ""),
         (PLAN, {"lasts": "2h", "by": "ada"}, 400, "name the assets"),
+        (PLAN, {"lasts": "2h", "by": "ada", "assets": [""]}, 400, "an asset has no name"),
+        (PLAN, {"lasts": "2h", "by": "ada", "assets": ["pump-01", " , "]}, 400, "an asset has no name"),
+        (PLAN, {"lasts": "2h", "by": "ada", "assets": ["a"], "stream": "fans"}, 409, "no stream 'fans'"),
         (PLAN, {"lasts": "2h", "by": "ada", "everything": True, "assets": ["a"]}, 400, "name the assets"),
         (PLAN, {"lasts": "2", "by": "ada", "assets": ["a"]}, 400, "is not a duration"),
         (PLAN, {"lasts": "0s", "by": "ada", "assets": ["a"]}, 400, "longer than nothing"),
-        (PLAN, {"lasts": "2h", "by": "ada", "assets": ["a" * 999] * 7, "reason": "x" * 900}, 400, "8192"),
+        (
+            PLAN,
+            {"lasts": "2h", "by": "ada", "assets": ["a" * 999 + c for c in "1234567"], "reason": "x" * 980},
+            400,
+            "8192",
+        ),
         (END, {"name": "nothing", "by": "ada"}, 409, "no maintenance 'nothing' was told; there is none"),
         (RETRAIN, {"retrain": "fans", "by": "ada"}, 409, "no stream 'fans'"),
         (RETRAIN, {"retrain": "pumps", "by": "ada", "reason": "x" * 1_001}, 400, "reason has 1001"),
@@ -119,6 +128,61 @@ def test_what_cannot_be_told_is_one_clear_line_and_no_message(
     assert answer.status_code == code
     assert why in (answer.text if code == 413 else errors(answer))
     assert told.messages == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "assets", "note"),
+    [
+        ("pump-01, pump-02", ("pump-01", "pump-02"), ""),
+        (" pump-02 ,pump-01,", ("pump-01", "pump-02"), ""),
+        ("pump-01,pump-01", ("pump-01",), ""),
+        ("pump-01, pump-9,pump-8", ("pump-01", "pump-8", "pump-9"), ". Not seen here so far: pump-8, pump-9"),
+        (ODD, (ODD,), ""),  # the name of one that is seen here is taken as it is
+    ],
+)
+def test_a_stop_is_of_the_assets_that_were_meant(
+    status: Status, typed: str, assets: tuple[str, ...], note: str
+) -> None:
+    scored(status, "pump-01", [0.1])
+    status.streams["pumps"].knows = lambda asset: asset == ODD
+    told = Told(status)
+    client, _ = client_of(status, told.allowed)
+    said = {"assets": [typed], "stream": "pumps", "lasts": "2h", "by": "ada"}
+    answer = tell(client, PLAN, said).json()["told"]
+    assert f": nothing opens on {', '.join(assets)} until " in answer
+    assert answer.partition(" UTC")[2] == note
+    (order,) = asyncio.run(told.controls())
+    assert isinstance(order, MaintenanceOrder)
+    assert (order.assets, order.stream) == (assets, "pumps")
+
+
+def test_a_stop_of_one_stream_is_said_as_such_where_there_are_several() -> None:
+    status = Status(["pumps", "fans"])
+    status.streams["fans"].knows = lambda asset: asset == "a"
+    told = Told(status)
+    client, _ = client_of(status, told.allowed)
+
+    def answer(**more: str) -> str:
+        said = {"assets": ["a"], "lasts": "2h", "by": "ada", **more}
+        return str(tell(client, PLAN, said).json()["told"])
+
+    assert ": nothing opens on a of fans until " in answer(stream="fans")
+    assert answer(stream="pumps").endswith(" UTC. Not seen here so far: a")
+    assert ": nothing opens on a until " in answer()
+    names = [f"pump-{n:02d}" for n in range(40)]
+    many = tell(client, PLAN, {"assets": names, "lasts": "2h", "by": "ada"}).json()["told"]
+    assert "on pump-00, pump-01, pump-02, pump-03, pump-04 and 35 more until " in many
+    assert many.endswith("so far: pump-00, pump-01, pump-02, pump-03, pump-04 and 35 more")
+
+
+def test_stops_that_are_planned_at_once_do_not_replace_each_other(status: Status) -> None:
+    told = Told(status)
+    client, _ = client_of(status, told.allowed)
+    for assets, lasts in ((["pump-01"], "8h"), (["pump-01"], "30m"), (["all"], "1h")):
+        assert tell(client, PLAN, {"assets": assets, "lasts": lasts, "by": "ada"}).status_code == 200
+    assert tell(client, PLAN, {"everything": True, "lasts": "1h", "by": "ada"}).status_code == 200
+    orders = asyncio.run(told.controls())
+    assert len({order.maintenance for order in orders if isinstance(order, MaintenanceOrder)}) == 4
 
 
 # ------------------------------------------------------------------ who may tell it

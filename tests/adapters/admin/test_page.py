@@ -239,7 +239,7 @@ def test_a_verdict_is_told_with_the_keyboard_and_acknowledged(
 def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Page) -> None:
     port, desk = told
     page.open(port.url, 1024)
-    opens(page, f"stop/{ASSETS[0]}")
+    opens(page, f"stop/compressors/{ASSETS[0]}")
     fill(page, lasts="90", note="bearings", by="kim", token=TOKEN)
     page.click("#tellsend")
     page.wait("document.getElementById('tellerror').textContent")
@@ -248,6 +248,10 @@ def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Pag
     page.click("#tellsend")
     page.wait("!document.getElementById('tell').open")
     opens(page, "plan")
+    fill(page, asset=" ")
+    page.click("#tellsend")
+    page.wait("document.getElementById('tellerror').textContent")
+    assert page.value("document.getElementById('tellerror').innerText").startswith("an asset has no name")
     page.click('[name="everything"]')
     page.click("#tellsend")
     page.wait("!document.getElementById('tell').open")
@@ -257,7 +261,8 @@ def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Pag
     one, every, training = [read_control(each) for each in desk.messages]
     assert isinstance(one, MaintenanceOrder)
     assert isinstance(every, MaintenanceOrder)
-    assert (one.assets, one.reason, one.by) == ((ASSETS[0],), "bearings", "kim")
+    assert (one.assets, one.stream) == ((ASSETS[0],), "compressors")
+    assert (one.reason, one.by) == ("bearings", "kim")
     assert one.end - one.start == timedelta(minutes=90)
     assert (every.assets, every.end - every.start) == ((), timedelta(hours=2))
     assert training == RetrainRequest("compressors", by="kim")
