@@ -296,6 +296,7 @@ class Dropped(StrEnum):
     ASSET_EVICTED = "asset_evicted"  # beyond ``limits.max_assets``
     MODEL_FAILED = "model_failed"  # a window that the model raised on
     SENTINEL = "sentinel"  # a cell with a number that training showed to stand for no value
+    PLANNED_STOP = "planned_stop"  # that was told, beyond what a partition keeps
     MESSAGE_LOST = "message_lost"  # on the way here, by a gap in Sparkplug's sequence numbers
 
 

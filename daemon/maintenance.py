@@ -7,14 +7,16 @@ as the first. Whether an instant lies in a window depends on that instant alone,
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain, islice
 from typing import Any
 
+from dateutil.parser import parse
 from dateutil.rrule import rrulestr
 
 from daemon.control import Control, MaintenanceOrder, read_control
@@ -51,13 +53,16 @@ class MaintenanceWindow:
     timezone: str = ""
     learn: bool = False
     _later: Iterator[datetime] | None = field(default=None, init=False)
+    _until_ns: float = field(
+        default=math.inf, init=False
+    )  # the last start that the rule allows, where it says one
     _starts: list[int] = field(default_factory=list, init=False)  # of the occurrences so far, in order
 
     def __post_init__(self) -> None:
         self._starts = [self.start_ns]
         zone = zone_of(self.timezone or None)
         if self.rule:
-            self._later = _rule(self.rule, self.start_ns, zone)
+            self._later, self._until_ns = _rule(self.rule, self.start_ns, zone)
             self._starts = []
             self._extend(self.start_ns)
 
@@ -106,7 +111,11 @@ class MaintenanceWindow:
             self._extend(end_ns)
         begin = bisect_right(self._starts, first_ns - lasts_ns)
         end = bisect_right(self._starts, end_ns - 1)
-        return [(start, start + lasts_ns) for start in self._starts[begin:end]] if lasts_ns > 0 else []
+        return (
+            [(start, start + lasts_ns) for start in self._starts[begin:end]]
+            if first_ns < end_ns and lasts_ns > 0
+            else []
+        )
 
     def concerns(self, asset: str) -> bool:
         """Whether it is of this asset."""
@@ -123,6 +132,12 @@ class MaintenanceWindow:
         lasts_ns = self.end_ns - self.start_ns
         return self._later is None and (not self._starts or self._starts[-1] + lasts_ns <= time_ns)
 
+    @property
+    def lasts_until_ns(self) -> float:
+        """When it is over at the latest; infinite for a rule that names no end, until its last occurrence is known."""
+        begins = self._until_ns if self._later is not None else self._starts[-1]
+        return begins + self.end_ns - self.start_ns
+
     def _extend(self, time_ns: int) -> None:
         """Find the occurrences up to the first one after an instant."""
         while self._later is not None and (not self._starts or self._starts[-1] <= time_ns):
@@ -134,6 +149,14 @@ class MaintenanceWindow:
                 self._later = None
             else:
                 self._starts.append(ns_of(following))
+
+
+def least_needed(windows: Mapping[str, MaintenanceWindow], time_ns: int) -> str:
+    """Which of these windows to do without where there are too many: one that is over, else that which is over first.
+
+    One that recurs lasts until its rule ends, or for ever.
+    """
+    return min(windows, key=lambda name: (not windows[name].is_over(time_ns), windows[name].lasts_until_ns))
 
 
 def read_told(message: bytes) -> Control:
@@ -156,8 +179,8 @@ def ns_of(instant: datetime) -> int:
     return to_ns(instant.astimezone(UTC) - EPOCH)
 
 
-def _rule(text: str, start_ns: int, zone: tzinfo) -> Iterator[datetime]:
-    """The occurrences of a window, from its first on, up to the end of all instants."""
+def _rule(text: str, start_ns: int, zone: tzinfo) -> tuple[Iterator[datetime], float]:
+    """The occurrences of a window, from its first on, up to the end of all instants; and the last start allowed, in ns."""
     first = (EPOCH + timedelta(microseconds=start_ns // 1_000)).astimezone(zone)
     named = f"rrule {text[:200]!r}"
     found = _RULE.fullmatch(text.strip())
@@ -177,12 +200,13 @@ def _rule(text: str, start_ns: int, zone: tzinfo) -> Iterator[datetime]:
         rule = rule if end else rule.replace(until=LAST)
         later = iter(rule) if count is None else islice(rule, int(count))
         begins = next(later, None) if dated else None
+        until_ns = ns_of(parse(parts["UNTIL"])) if end else math.inf
     except Exception as error:  # of any kind, by the library
         why = str(error) if "UNTIL" in str(error) else "write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)"
         raise ValueError(f"{named} cannot be understood: {why}") from error
     if begins is None:
         raise ValueError(f"{named} never occurs")
-    return chain([begins], later)
+    return chain([begins], later), until_ns
 
 
 def _has_day(parts: dict[str, str]) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -124,6 +125,27 @@ def test_a_leap_day_occurs_and_so_does_one_of_several_days() -> None:
         assert window(rule).between(
             ns_of(datetime(2028, 2, 29, tzinfo=UTC)), ns_of(datetime(2028, 3, 1, tzinfo=UTC))
         )
+
+
+@pytest.mark.parametrize(
+    ("rule", "last_day"),
+    [
+        ("", 0.0),
+        ("FREQ=DAILY", math.inf),
+        ("FREQ=DAILY;UNTIL=20260311T060000Z", 10.0),
+        ("UNTIL=20260311T060000Z;FREQ=WEEKLY", 10.0),  # an upper bound: the last one is on the eighth
+        ("FREQ=DAILY;COUNT=3", math.inf),
+    ],
+)
+def test_a_window_lasts_until_its_rule_ends(rule: str, last_day: float) -> None:
+    assert window(rule).lasts_until_ns == ns_of(START) + last_day * 24 * HOUR + 2 * HOUR
+
+
+@pytest.mark.parametrize("rule", ["FREQ=DAILY;COUNT=3", "FREQ=DAILY;UNTIL=20260303T120000Z"])
+def test_one_that_is_over_lasted_until_the_end_of_its_last_occurrence(rule: str) -> None:
+    one = window(rule)
+    assert one.is_over(ns_of(START) + 72 * HOUR)
+    assert one.lasts_until_ns == ns_of(START) + 50 * HOUR
 
 
 def test_a_control_message_is_a_window() -> None:

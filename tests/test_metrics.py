@@ -36,6 +36,7 @@ from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     Assigned,
+    Dropped,
     InputPartition,
     ModelSettings,
     PartitionCommit,
@@ -537,6 +538,17 @@ async def test_messages_that_never_came_are_counted() -> Metrics:
     spec = replace(SPARKPLUG["sparkplug-json"], topics=SPEC.topics)
     metrics, _, _ = await ran(ASSIGNED, PolledRecords(PUMPS_0, records), spec=spec)
     assert samples(metrics)['dropped_total{reason="message_lost"}'] == 3
+    return metrics
+
+
+@moves('dropped_total{reason="planned_stop"}')
+async def test_planned_stops_for_which_there_is_no_room_are_counted_and_logged() -> Metrics:
+    metrics = fresh()
+    poll = IngestedPoll("sensors.pumps", "pumps", 0, dropped={Dropped.PLANNED_STOP: 2})
+    with capture_logs() as logs:
+        Reporter(metrics, Status({"pumps": 50})).poll_ingested(poll)
+    assert [(each["event"], each["stops"]) for each in logs] == [("planned_stops_dropped", 2)]
+    assert samples(metrics)['dropped_total{reason="planned_stop"}'] == 2
     return metrics
 
 

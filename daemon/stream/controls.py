@@ -65,8 +65,7 @@ class Controls:
         self.position, self.changed = received.position + 1, True
         control = received.control
         if isinstance(control, MaintenanceOrder):
-            self._maintenance.drop_over(event_time_ns)
-            self._maintenance.order(control)
+            self._maintenance.order(control, event_time_ns)
         return control
 
     # -------------------------------------------------------------- state of a successor

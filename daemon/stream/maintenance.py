@@ -15,13 +15,13 @@ from collections.abc import Iterable, Sequence
 from daemon.control import MaintenanceOrder
 from daemon.detector import REACH
 from daemon.domain import DAY_NS, StreamSpec
-from daemon.maintenance import MaintenanceWindow
+from daemon.maintenance import MaintenanceWindow, least_needed
 
 FADED = 2 * REACH
 """Windows of rows in which an exponential mean over ``REACH`` windows forgets all but exp(-4) of what it was."""
 MOST_ORDERS = 100
-"""Windows of control messages that are kept; beyond it those that end first are dropped. All of them are in each record of
-the partition, which Kafka takes up to a megabyte of."""
+"""Windows of control messages that are kept; beyond it those that are over are dropped, and then those that end first. All
+of them are in each record of the partition, which Kafka takes up to a megabyte of."""
 KEPT_DAYS = 7
 """Days of event time for which a window that is over is kept: rows may come late, and are judged in a replay."""
 
@@ -33,11 +33,13 @@ class Maintenance:
         spec: the stream.
         windows: of the configuration.
 
-    ``suppressed`` counts the episodes that it suppressed: runs of rows that would open one.
+    ``suppressed`` counts the episodes that it suppressed: runs of rows that would open one; ``dropped`` the windows that
+    were dropped for want of room and were not over.
     """
 
     def __init__(self, spec: StreamSpec, windows: Sequence[MaintenanceWindow] = ()) -> None:
         self.suppressed = 0
+        self.dropped = 0
         self._spec = spec
         self._configured = tuple(windows)
         self._ordered: dict[str, tuple[MaintenanceOrder, MaintenanceWindow]] = {}
@@ -75,34 +77,31 @@ class Maintenance:
         self._all = (*self._configured, *(window for _, window in self._ordered.values()))
 
     # -------------------------------------------------------------- control messages
-    def order(self, order: MaintenanceOrder) -> None:
+    def order(self, order: MaintenanceOrder, time_ns: int) -> None:
         """Take in a control message; it replaces an earlier one of the same name, also one that is of another stream now.
+
+        What was over long before ``time_ns``, an event time, is dropped: no row of it will come any more.
 
         Raises:
             ValueError: its rule or time zone cannot be used.
         """
         window = MaintenanceWindow.ordered(order)
+        kept = self._ordered.items()
+        long_over_ns = time_ns - KEPT_DAYS * DAY_NS
+        self._ordered = {name: one for name, one in kept if not one[1].is_over(long_over_ns)}
         self._ordered.pop(order.maintenance, None)
         if order.stream in ("", self._spec.name):
             self._ordered[order.maintenance] = order, window
-        while len(self._ordered) > MOST_ORDERS:
-            del self._ordered[min(self._ordered, key=lambda name: self._ordered[name][1].end_ns)]
+        if len(self._ordered) > MOST_ORDERS:
+            least = least_needed({name: one for name, (_, one) in self._ordered.items()}, time_ns)
+            _, window = self._ordered.pop(least)
+            self.dropped += not window.is_over(time_ns)
         self._gather()
 
-    def drop_over(self, time_ns: int) -> None:
-        """Drop what was over long before an event time: no row of it will come any more."""
-        old = [
-            name
-            for name, (_, window) in self._ordered.items()
-            if window.is_over(time_ns - KEPT_DAYS * DAY_NS)
-        ]
-        for name in old:
-            del self._ordered[name]
-        if old:
-            self._gather()
-
     def concerned(self, order: MaintenanceOrder) -> tuple[str, ...] | None:
-        """The assets whose rows an order judges otherwise than before; None: all."""
+        """The assets whose rows an order judges otherwise than before; None: all, also where it may displace another."""
+        if len(self._ordered) >= MOST_ORDERS and order.maintenance not in self._ordered:
+            return None
         known = self._ordered.get(order.maintenance)
         replaced = () if known is None else known[0].assets or None
         mine: tuple[str, ...] | None = ()
@@ -117,7 +116,8 @@ class Maintenance:
     def restore_orders(self, orders: Iterable[MaintenanceOrder]) -> None:
         """Continue with the control messages of another process."""
         for order in orders:
-            self.order(order)
+            self._ordered[order.maintenance] = order, MaintenanceWindow.ordered(order)
+        self._gather()
 
     # -------------------------------------------------------------- what is suppressed
     def count(self, asset: str, row: int, *, opens: bool, held: bool) -> bool:

@@ -171,6 +171,8 @@ class Pipeline:
         dropped = self.parts.judge.dropped.copy()
         if self.parts.assets.evicted:
             dropped[Dropped.ASSET_EVICTED] = self.parts.assets.evicted
+        if self.episodes.maintenance.dropped:
+            dropped[Dropped.PLANNED_STOP] = self.episodes.maintenance.dropped
         if self.births is not None and self.births.lost:
             dropped[Dropped.MESSAGE_LOST] = self.births.lost
         return dropped

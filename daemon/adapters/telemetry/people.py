@@ -1,6 +1,6 @@
 """What people told the daemon, as far as the page shows it: verdicts on alerts, and planned stops.
 
-Everything is bounded: of verdicts the newest are kept, of stops those that end last.
+Everything is bounded: of verdicts the newest are kept, of stops that are not over those that end last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from daemon.control import Feedback, MaintenanceOrder, Received
-from daemon.maintenance import MaintenanceWindow, ns_of
+from daemon.maintenance import MaintenanceWindow, least_needed
 
 MOST_VERDICTS: Final = 1_000
 MOST_STOPS: Final = 100
@@ -42,12 +42,14 @@ class People:
         verdicts: by fingerprint the last one, as it lies in its topic.
         configured: returns the planned stops of the configuration in force.
         now_ns: the present, by which a stop is over; another one where a simulation has its own.
+        left_out: stops that were not over, and are not kept here for want of room.
     """
 
     def __init__(self) -> None:
         self.verdicts: dict[str, Received] = {}
         self.configured: Callable[[], Sequence[MaintenanceWindow]] = tuple
         self.now_ns: Callable[[], int] = time.time_ns
+        self.left_out = 0
         self._ordered: dict[str, PlannedStop] = {}
 
     def heard(self, messages: Iterable[Received], *, anew: bool) -> None:
@@ -66,12 +68,14 @@ class People:
                 self._order(control)
 
     def _order(self, order: MaintenanceOrder) -> None:
-        if not order.rrule and ns_of(order.end) <= self.now_ns():
-            self._ordered.pop(order.maintenance, None)  # it is over, or is ended by this
+        now_ns, window = self.now_ns(), MaintenanceWindow.ordered(order)
+        self._ordered.pop(order.maintenance, None)
+        if window.is_over(now_ns):  # or is ended by this
             return
-        self._ordered[order.maintenance] = PlannedStop(MaintenanceWindow.ordered(order), order)
+        self._ordered[order.maintenance] = PlannedStop(window, order)
         if len(self._ordered) > MOST_STOPS:
-            del self._ordered[min(self._ordered, key=lambda name: self._ordered[name].window.end_ns)]
+            least = least_needed({name: stop.window for name, stop in self._ordered.items()}, now_ns)
+            self.left_out += not self._ordered.pop(least).window.is_over(now_ns)
 
     def stops(self) -> list[Occurrence]:
         """The stops that are not over: those that are active first, then by their next beginning."""

@@ -314,8 +314,7 @@ class Reporter:
             self.metrics.consumer.rejected(poll.topic, Reason(reason), n)
         for dropped, n in poll.dropped.items():
             self.metrics.readings.dropped(name, dropped, n)
-            if dropped is Dropped.MODEL_FAILED and self._throttle.admit((name, dropped)) is not None:
-                log.warning("windows_unscored", stream=name, windows=n, rule="the model failed on them")
+            _log_dropped(self._throttle, name, dropped, n)
         if poll.suppressed > 0:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
         if poll.dismissed > 0:
@@ -559,3 +558,11 @@ class Reporter:
         if figures.failure is not None:
             failure = figures.failure
             log.warning("drill_failed", stream=stream, version=failure.version, reason=failure.reason)
+
+
+def _log_dropped(throttle: Throttle, stream: str, dropped: Dropped, n: int) -> None:
+    """What operators would not want to be dropped; the rest is only counted."""
+    if dropped is Dropped.MODEL_FAILED and throttle.admit((stream, dropped)) is not None:
+        log.warning("windows_unscored", stream=stream, windows=n, rule="the model failed on them")
+    elif dropped is Dropped.PLANNED_STOP:
+        log.warning("planned_stops_dropped", stream=stream, stops=n, rule="too many: those that end first")

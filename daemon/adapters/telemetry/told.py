@@ -92,7 +92,15 @@ class ToldReporter:
 
     def controls_heard(self, messages: Sequence[Received], *, anew: bool) -> None:
         """Control messages were read; with ``anew`` all that the topic holds."""
-        self._status.people.heard(messages, anew=anew)
+        people = self._status.people
+        before = people.left_out
+        people.heard(messages, anew=anew)
+        if people.left_out > before:
+            log.warning(
+                "planned_stops_not_shown",
+                stops=people.left_out - before,
+                rule="too many: those that end first",
+            )
 
     def control_received(self, received: Received) -> None:
         """A control message has come."""

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from daemon.adapters.admin import snapshot
 from daemon.adapters.admin.told import decisions_json
 from daemon.adapters.registry import DecisionRecord
-from daemon.adapters.telemetry import Status
+from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
 from daemon.domain import SECOND_NS, Phase
 from daemon.maintenance import MaintenanceWindow
@@ -140,6 +141,24 @@ def test_what_is_kept_and_shown_is_bounded_and_a_topic_made_anew_begins_anew(sta
     heard(status, NOTHING)
     assert list(status.people.verdicts) == ["a"]
     assert snapshot(status)["stops"] == []
+
+
+def test_a_stop_that_recurs_stays_on_the_page_and_what_there_is_no_room_for_is_said(
+    status: Status,
+) -> None:
+    daily = MaintenanceOrder("daily", NOW - 200 * HOUR, NOW - 198 * HOUR, rrule="FREQ=DAILY")
+    over = MaintenanceOrder("over", NOW - 99 * HOUR, NOW - 98 * HOUR, rrule="FREQ=DAILY;COUNT=2")
+    others = [MaintenanceOrder(f"s{n:03d}", NOW, NOW + (n + 1) * HOUR) for n in range(100)]
+    reporter = Reporter(Metrics(["pumps"], ["t"]), status).told
+    status.people.now_ns = lambda: NOW_NS
+    messages = [Received(n, 0, each) for n, each in enumerate([daily, over, *others])]
+    reporter.controls_heard(messages[:-1], anew=True)
+    assert status.people.left_out == 0
+    with capture_logs() as logs:
+        reporter.controls_heard(messages[-1:], anew=False)
+    assert [(each["event"], each["stops"]) for each in logs] == [("planned_stops_not_shown", 1)]
+    names = {one.stop.window.name for one in status.people.stops()}
+    assert names == {"daily", *(f"s{n:03d}" for n in range(1, 100))}
 
 
 def test_a_decision_has_its_trigger_and_the_rule_that_refused_with_its_figure() -> None:
