@@ -514,7 +514,9 @@ class DriftRecord:
     reading_sum: tuple[float, ...] = ()  # per sensor, in training sd from the training mean; and of squares
     reading_square_sum: tuple[float, ...] = ()
     expected_sum: tuple[float, ...] = ()  # of what the model decoded, in the same units
-    explained: int = 0  # windows left out of all sums: an open episode or drift of their asset explains them
+    explained: int = (
+        0  # windows left out of all sums: an open episode, drift or planned stop of their asset explains them
+    )
     fleet: FleetDrift = NOT_MEASURED
     shadow: ShadowCounts | None = None  # of the candidate that judges beside the model; None: there is none
 

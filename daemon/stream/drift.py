@@ -14,8 +14,9 @@ Each input partition publishes *sums* per event-time interval. Sums add: the dri
 stream is ``gaussian_kl`` of the added records of its partitions. Rows that arrive for an
 interval already published make another record for it, to be added too.
 
-**What an episode explains is no drift.** Windows of an asset at which an anomaly or a deviation is open, or at
-which it has a silent or stuck sensor, are left out of all sums, and counted (``explained``). So the sums say how
+**What an episode or a planned stop explains is no drift.** Windows of an asset at which an anomaly or a deviation is
+open, or at which it has a silent or stuck sensor, and those with a row under maintenance are left out of all sums, and
+counted (``explained``). So the sums say how
 far everything else has moved, and the verdict of a record follows from its own sums.
 
 **One asset that drifts** is named, and does not make the stream's drift: see ``asset_drift``.

@@ -117,6 +117,7 @@ class Evaluation:
             model=model,
             silent=replaying,
         )
+        explained |= parts.episodes.maintenance.reached(rows.assets, rows.rows)
         summands = _counted(judgement.summands, explained, trending)
         if replaying and summands is not None:
             parts.drift.assets.add(summands, silent=True)

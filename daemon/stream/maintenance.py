@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from daemon.control import MaintenanceOrder
 from daemon.detector import REACH
-from daemon.domain import DAY_NS, StreamSpec
+from daemon.domain import DAY_NS, Ints, Mask, StreamSpec
 from daemon.maintenance import MaintenanceWindow, least_needed
 
 FADED = 2 * REACH
@@ -67,6 +69,21 @@ class Maintenance:
         period_ns = self._spec.period_ns
         first_ns, end_ns = (row - rows + 1) * period_ns, row * period_ns + 1
         return next((one for one in self._all if one.concerns(asset) and one.between(first_ns, end_ns)), None)
+
+    def reached(self, assets: Sequence[str], rows: Ints) -> Mask:
+        """(R,) whether the window that ends at a row, of these assets (R,), has a row under maintenance."""
+        found = np.zeros(len(rows), bool)
+        if not (self._all and len(rows)):
+            return found
+        period, firsts = self._spec.period_ns, rows - self._spec.window + 1
+        span_ns = int(firsts.min()) * period, (int(rows.max()) + 1) * period
+        for window in self._all:
+            if stops := window.between(*span_ns):
+                theirs = not window.assets or np.array([asset in window.assets for asset in assets], bool)
+                for start_ns, end_ns in stops:
+                    first, stop = -(start_ns // -period), -(end_ns // -period)
+                    found |= theirs & (rows >= first) & (firsts < stop) & (first < stop)
+        return found
 
     def configure(self, windows: Sequence[MaintenanceWindow]) -> None:
         """The windows of the configuration are these from now on."""

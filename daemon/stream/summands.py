@@ -21,7 +21,9 @@ class Summands:
     kl: Floats  # (W,) nats
     readings: Floats  # (W, C) of the newest row, in training sd from the training mean
     expected: Floats  # (W, C) the same as decoded
-    explained: Mask  # (W,) of an asset with an open episode: left out, and counted
+    explained: (
+        Mask  # (W,) of an asset with an open episode, or with a row under maintenance: left out, counted
+    )
     apart: Mask  # (W,) of an asset that drifts: they count for it alone, unless the fleet moves
     shadow: Ints | None = None  # (W, K) what they add to ``shadow.COUNTED``; None: there is no shadow
 

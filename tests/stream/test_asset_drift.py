@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.asset_drift import AssetDriftReference
 from daemon.domain import SECOND_NS, AlertKind, Contributor, DriftRecord, Output, Phase, Reading
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_drift import MOST_NAMED, AssetDrifts
 from daemon.stream.assets import AssetTable
@@ -201,6 +202,17 @@ def test_what_another_episode_explains_is_no_drift_of_its_asset() -> None:
     outputs = feed_all(make(detector=detector), rows({"p3": (60, 420, 0.0, 6.0)}))
     assert of_kind(outputs, AlertKind.ANOMALY)
     assert of_kind(outputs, AlertKind.DRIFT) == []
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.8])
+def test_a_planned_stop_is_no_drift_nor_are_the_windows_that_reach_into_it(memory: float) -> None:
+    stop = MaintenanceWindow("overhaul", MINUTE_NS, 7 * MINUTE_NS, frozenset({"p3"}))
+    detector = replace(DETECTOR, threshold=50.0, asset_drift=reference(memory))
+    pipeline = make(detector=detector, maintenance=[stop])
+    outputs = feed_all(pipeline, rows({"p3": (60, 420, 0.0, 9.0)}, until=900))
+    assert of_kind(outputs, AlertKind.DRIFT) == []
+    assert [one.explained for one in records(outputs)] == [0, *[60] * 6, SPEC.window - 1, *[0] * 7]
+    assert not any(one.fleet.drifting for one in records(outputs))
 
 
 # ------------------------------------------------------------------ a successor

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.control import MaintenanceOrder, Received
 from daemon.domain import DAY_NS, EPOCH, SECOND_NS, Dropped
+from daemon.maintenance import MaintenanceWindow
 from daemon.stream.maintenance import KEPT_DAYS, MOST_ORDERS, Maintenance
 from tests.stream.pipelines import SPEC, feed, make, numbered, steady
 
@@ -92,3 +96,24 @@ def test_a_successor_has_the_same_stops() -> None:
     again.restore_orders(full.orders())
     assert again.orders() == full.orders()
     assert again.window("q9", round(DAY_NS + 60 * SECOND_NS) // SPEC.period_ns) is not None
+
+
+STOP = st.tuples(st.integers(0, 400), st.integers(1, 90), st.sampled_from(["", "p1", "p2"]))
+
+
+@given(st.lists(STOP, max_size=3))
+def test_a_window_reaches_into_a_stop_that_covers_one_of_its_rows(stops: list[tuple[int, int, str]]) -> None:
+    ends = [(asset, row) for row in range(3, 60) for asset in ("p1", "p3")]
+    tenth = SECOND_NS // 10
+    known = Maintenance(
+        SPEC,
+        [
+            MaintenanceWindow("", start * tenth, (start + lasts) * tenth, frozenset({asset} - {""}))
+            for start, lasts, asset in stops
+        ],
+    )
+    found = known.reached([asset for asset, _ in ends], np.array([row for _, row in ends], np.int64))
+    assert found.tolist() == [
+        any(known.covers(asset, row) for row in range(last - SPEC.window + 1, last + 1))
+        for asset, last in ends
+    ]
