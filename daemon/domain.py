@@ -441,6 +441,9 @@ class AlertEvent:
     absorbed: bool = False  # when it closes as usual by now, though its sensors are as far off as before
     drift: DriftingAsset | None = None  # of a drift, when it opens: its last interval
     continued_by: str | None = None  # when it closes because this alert has its sensors from now on
+    model_changed: bool = (
+        False  # when drift of its asset is over because its model is: nobody can judge it any more
+    )
 
     @property
     def over(self) -> bool:

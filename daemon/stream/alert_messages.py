@@ -195,6 +195,11 @@ class AlertWriter:
         event = replace(event, continued_by=by.fingerprint)
         return replace(event, summary=self.summary(event))
 
+    def outdated(self, event: AlertEvent) -> AlertEvent:
+        """The end of a drift whose model is not in force any more."""
+        event = replace(event, model_changed=True)
+        return replace(event, summary=self.summary(event))
+
     def summary(self, event: AlertEvent) -> str:
         """The sentence of an alert of this stream."""
         return summary(event, others=len(self._spec.sensors) > 1)

@@ -203,6 +203,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         data["absorbed"] = True
     if alert.continued_by is not None:
         data["continued_by"] = alert.continued_by
+    if alert.model_changed:
+        data["model_changed"] = True
     if alert.partition is not None:
         data["origin"] = {
             "topic": alert.partition.topic,

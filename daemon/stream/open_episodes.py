@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.alarm import State
 from daemon.domain import AlertKind, StreamSpec
 from daemon.stream.episode_state import AlarmState, IncidentState
-from daemon.stream.incident import STREAM_DRIFT, AssetEpisodes, Incident
+from daemon.stream.incident import ASSET_DRIFT, STREAM_DRIFT, AssetEpisodes, Incident
 
 
 class OpenEpisodes:
@@ -34,6 +34,11 @@ class OpenEpisodes:
         """Whether a part of this kind is open, whatever it is about."""
         known = self.assets.get(asset)
         return known is not None and known.has(kind)
+
+    @property
+    def drifting(self) -> list[str]:
+        """The assets of which an alert of their own drift is open, in order."""
+        return sorted(name for name, known in self.assets.items() if known.with_part(ASSET_DRIFT) is not None)
 
     def trends(self, asset: str) -> list[str]:
         """The sensors for whose slow trend an alert is open."""

@@ -140,7 +140,7 @@ class Parts:
 
     # -------------------------------------------------------------- the model
     def use(self, detector: Detector | None, position: int) -> list[Output]:
-        """Judge with this detector from here on; the records of the outgoing model's drift intervals."""
+        """Judge with this detector from here on; what ends with the outgoing model: drift intervals, and drifts of assets."""
         if detector is not None and self.judge.detector is not None and detector.version == self.judge.model:
             # The same model with the thresholds of another budget: nothing of what was judged is void.
             self.ledger.mark(self.names())
@@ -155,7 +155,16 @@ class Parts:
         scaling = Scaling.raw_units(len(self.spec.sensors)) if detector is None else detector.scaling
         self.model_changes.add(max(position, 0), self.judge.model, scaling)
         self.forget_model_changes(position)
-        return outgoing
+        return outgoing + self.outdate_drifts()
+
+    def outdate_drifts(self) -> list[Output]:
+        """Close the drifts of single assets that were measured by another model than that in force."""
+        closed: list[Output] = []
+        for name in self.episodes.drifting:
+            newest = int(self.windows.last_row[self.assets.slots[name]].max(initial=-1))
+            closed += self.episodes.outdate_drift(name, newest, self.judge.model)
+            self.ledger.mark([name])
+        return closed
 
     def judged_assets(self) -> set[str]:
         """The assets whose state depends on judging in a way that their snapshots do not tell.

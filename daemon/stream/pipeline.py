@@ -223,7 +223,7 @@ class Pipeline:
         Without one nothing is scored until the next comes.
 
         Returns:
-            The records of the outgoing model's unfinished drift intervals.
+            The records of the outgoing model's unfinished drift intervals, and the ends of the drifts of single assets.
         """
         return self._changes.use(detector, self.offset)
 
@@ -296,7 +296,8 @@ class Pipeline:
     def _end_replay(self) -> Iterator[Step]:
         """The committed position is reached."""
         yield from self._evaluation.evaluate_all()
-        self._recovery.replayed()
+        if outdated := self._recovery.replayed():
+            yield self._evaluation.make_step(outdated)
 
     def _process(self, items: Sequence[Record | Reading]) -> Iterator[Step]:
         """Take records with a pause now and then, even where no chunk of rows comes of them."""

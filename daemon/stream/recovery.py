@@ -175,16 +175,19 @@ class Recovery:
             if i % RESTORED_AT_ONCE == 0:
                 yield None
 
-    def replayed(self) -> None:
-        """The position is reached: what comes from here on is new."""
+    def replayed(self) -> list[Output]:
+        """The position is reached: what comes from here on is new; what ends with a model that is not in force any more."""
         parts = self._parts
         while parts.model_changes.ahead:
             self.repeat_model_change()
+        outdated: list[Output] = []
         if parts.model_changes.other_model:
             parts.ledger.mark(parts.needing_snapshot())
+            outdated = parts.outdate_drifts()
         if parts.ledger.restored:
             parts.ingest.clock.count = self._clock_count  # also where retention took some of the records
         parts.ledger.replayed()
+        return outdated
 
     def repeat_model_change(self) -> None:
         """Repeat the next model change of a replay; a snapshot written after the change includes it."""

@@ -157,6 +157,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text} (under maintenance: {event.maintenance})"
     if event.continued_by is not None:
         return f"{text}; another alert goes on, as it has become far more"
+    if event.model_changed:
+        return f"{text}; the model has changed, and its drift is measured anew"
     if event.absorbed:
         return f"{text}; it is still so, and counts as usual by now"
     if event.phase is not Phase.CLOSED:

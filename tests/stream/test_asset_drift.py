@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.asset_drift import AssetDriftReference
-from daemon.domain import SECOND_NS, AlertKind, Contributor, DriftRecord, Output, Phase, Reading
+from daemon.domain import EPOCH, SECOND_NS, AlertKind, Contributor, DriftRecord, Output, Phase, Reading
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_drift import MOST_NAMED, AssetDrifts
 from daemon.stream.assets import AssetTable
+from daemon.stream.encoding import encode
 from daemon.stream.incident import ASSET_DRIFT, EpisodeStart
 from daemon.stream.summands import Summands
+from tests.fakes import CentreDetector
 from tests.naive import AssetIntervals
 from tests.stream.pipelines import (
     CENTRE,
@@ -231,6 +234,48 @@ def test_a_successor_continues_the_drift_of_each_asset(cut: int) -> None:
     again = second.replay_from()
     outputs += feed(second, readings[again:])
     assert plain([*outputs, *feed(second, [], ended=True)]) == expected
+
+
+NEXT = replace(DETECTOR, version="centre-2")
+
+
+@pytest.mark.parametrize("next_model", [NEXT, None])
+def test_a_drift_closes_with_the_model_that_it_was_measured_by(next_model: CentreDetector | None) -> None:
+    readings = rows({"p3": (60, 320, 0.0, 2.5)})
+    pipeline = make(detector=DETECTOR)
+    outputs = feed(pipeline, readings[:1200])
+    pipeline.use_when_committable(next_model)
+    outputs += feed(pipeline, readings[1200:]) + feed(pipeline, [], ended=True)
+    found = of_kind(outputs, AlertKind.DRIFT)
+    assert [(one.asset, one.phase, one.model_changed) for one in found] == [
+        ("p3", Phase.OPENED, False),
+        ("p3", Phase.CLOSED, True),
+    ]
+    assert found[1].row_ns == (1200 // len(ASSETS) - 1) * SECOND_NS  # its newest row
+    assert found[1].summary.endswith("; the model has changed, and its drift is measured anew")
+    assert json.loads(encode(found[1], EPOCH).value)["data"]["model_changed"] is True
+
+
+def test_a_successor_with_another_model_closes_the_drifts_of_the_one_before() -> None:
+    readings = rows({"p3": (60, 320, 0.0, 2.5)})
+    first = make(detector=DETECTOR)
+    feed(first, readings[:1000])
+    saved = snapshots(first)
+    feed(first, readings[1000:1200])
+    saved += snapshots(first)
+    second = make(detector=NEXT, publish_from=1200)
+    assert take_over(second, saved)
+    outputs = feed(second, readings[second.replay_from() :])
+    outputs += feed(second, [], ended=True)
+    found = of_kind(outputs, AlertKind.DRIFT)
+    assert [(one.asset, one.phase, one.model_changed) for one in found] == [("p3", Phase.CLOSED, True)]
+    third = make(detector=NEXT, publish_from=1200)
+    assert take_over(third, saved)
+    feed(third, readings[third.replay_from() : 1200])
+    last = snapshots(third)  # it says so once
+    fourth = make(detector=NEXT, publish_from=1200)
+    assert take_over(fourth, [*saved, *last])
+    assert of_kind(feed(fourth, readings[fourth.replay_from() :]), AlertKind.DRIFT) == []
 
 
 # ------------------------------------------------------------------ what it joins
