@@ -37,6 +37,7 @@ from daemon.asset_drift import (
     totals,
     width,
 )
+from daemon.documents import counted
 from daemon.domain import DAY_NS, Floats, Ints
 from daemon.model.crossfit import HeldOutPiece
 
@@ -48,7 +49,9 @@ PER_INTERVAL = 4
 """Intervals that begin within the length of one."""
 QUANTILE, BODY = 0.999, 0.5
 FEWEST_DAYS = 5
-"""Of training, for sums that hold a day: fewer have no day in each block, and their intervals are judged one by one."""
+"""Of rows of an asset, for sums that hold a day: fewer have no day in each block, and their intervals are judged one by one.
+
+However long ago the rows are: a reservoir has few of many weeks."""
 
 
 def _terms(
@@ -122,10 +125,8 @@ def asset_drift_reference(
         return [(piece, some) for piece, some in found if some is not None]
 
     K = width(Z, len(residual_rms))
-    first, last = min(piece.first_row for piece in held), max(piece.end_row for piece in held)
-    memory = 0.0
-    if (last - first) * period_ns >= FEWEST_DAYS * DAY_NS:
-        memory = math.exp(-drift_rows * period_ns / DAY_NS)
+    usual = float(np.median([rows[name] for name in names])) * hop * period_ns
+    memory = math.exp(-drift_rows * period_ns / DAY_NS) if usual >= FEWEST_DAYS * DAY_NS else 0.0
     known = {name: _intervals(added(name), _Length(size, hop, memory), K) for name in names}
     a_day = max(PER_INTERVAL * DAY_NS / (size * hop * period_ns), 1.0)
     own = [name for name in names if len(known[name].sums) >= FEWEST_INTERVALS]
@@ -150,6 +151,15 @@ def asset_drift_reference(
         np.stack([*(mean * factor for mean in means), np.maximum(limit, 1e-9)]),
         memory,
     )
+
+
+def asset_drift_concerns(reference: AssetDriftReference | None, assets: int) -> list[str]:
+    """That drift of assets, of so many, cannot be judged, and why; a line for the operator, or none."""
+    if reference is None or np.isfinite(reference.threshold[-1]).any():
+        return []
+    left = assets - len(reference.names)
+    why = "too few intervals (drift.interval) have rows enough to tell what is usual of them"
+    return [f"drift is not judged of {left} of {counted(assets, 'asset')}: {why}"] if left > 0 else []
 
 
 def _null(sums: Floats, others: Floats, latents: int) -> Floats:

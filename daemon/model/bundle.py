@@ -32,6 +32,7 @@ from daemon.errors import BundleError
 from daemon.habit import SilenceHabit
 from daemon.model import golden_incidents
 from daemon.model.admission import Manifest, check_arrays, check_golden, check_weights, read_manifest
+from daemon.model.asset_drift import asset_drift_concerns
 from daemon.model.calibration import Calibration
 from daemon.model.cleaning import cleaning_concerns
 from daemon.model.conditions import ConditionMeans
@@ -171,6 +172,7 @@ class Bundle:
         sentinels = [(self.sensors[c], number) for c, number in self.models.scaler.scaling.sentinels]
         found = *concerns(self.models, self.facts), *cleaning_concerns(self.facts, sentinels)
         found = *found, *screening_concerns(self.facts)
+        found = *found, *asset_drift_concerns(self.drift.assets, int(self.facts.get("assets", 0)))
         apart = (
             [] if self.trend is None else np.flatnonzero(self.models.scaler.seen & ~self.trend.seen).tolist()
         )

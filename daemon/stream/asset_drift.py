@@ -8,8 +8,9 @@ bytes per asset, and 56 for the rest.
 
 What an interval is measured against, and the thresholds: ``daemon.asset_drift``. After ``EXCEEDANCES`` intervals in a row
 beyond them a ``drift`` of *the asset* opens; it closes once none has been beyond for as long as sums hold, a day: within
-one a machine is nearer to its training at some hours than at others. An interval with too few windows says nothing and breaks
-no row.
+one a machine is nearer to its training at some hours than at others. When another model comes into force it closes as well
+(``Episodes.outdate_drift``): it cannot be judged any more. An interval with too few windows says nothing and breaks
+no row. An asset whose thresholds are infinite, as training had too few rows of it, is not judged, nor counted as such.
 
 **One asset or the fleet.** Where more than half of the assets drift (or more than can be named), it is the fleet that
 moves: then the drift is the stream's (``drift``), and no asset's alert opens. Else the windows of an asset whose last
@@ -211,15 +212,17 @@ class AssetDrifts:
         self._windows.values[slots] = 0
         memory = self._reference.memory
         self._whole.values[slots[enough]] += 1.0
-        known = enough & (self._whole.values[slots] >= fewest_intervals(memory))
-        self._sums[slots[enough]] *= np.float32(memory)
-        self._whole.values[slots[enough]] *= memory
-        at, slots, ended, sums = at[known], slots[known], ended[known], sums[known]
-        if not len(slots):
-            return []
         names = [self._assets.name(slot) for slot in slots.tolist()]
         other = len(self._places)
         which = np.array([self._places.get(name, other) for name in names])
+        known = enough & (self._whole.values[slots] >= fewest_intervals(memory))
+        known &= np.isfinite(self._reference.threshold[which]).any(1)
+        self._sums[slots[enough]] *= np.float32(memory)
+        self._whole.values[slots[enough]] *= memory
+        at, slots, ended, sums, which = at[known], slots[known], ended[known], sums[known], which[known]
+        if not len(slots):
+            return []
+        names = [names[i] for i in np.flatnonzero(known).tolist()]
         judged = _Judged.of(sums, self._latents, self._reference, which)
         beyond = judged.beyond
         begins = beyond & (self._exceeded.values[slots] == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from daemon.asset_drift import AssetDriftReference
 from daemon.detector import DriftReference
 from daemon.domain import SECOND_NS, AlarmPolicy, Floats, InputPartition, StreamSpec
-from daemon.model.asset_drift import MOST_ASSETS, asset_drift_reference
+from daemon.model.asset_drift import MOST_ASSETS, asset_drift_concerns, asset_drift_reference
 from daemon.model.crossfit import HeldOutPiece
 from daemon.model.reconstruction import Measured
 from daemon.stream.alerts import Episodes
@@ -56,18 +57,26 @@ def measured(latents: Floats, residual: Floats) -> Measured:
     )
 
 
-def learned(latents: Floats, residual: Floats) -> AssetDriftReference:
-    """The reference of these rows, cut in five blocks."""
+def learned(latents: Floats, residual: Floats, spans: Sequence[tuple[int, int]] = ()) -> AssetDriftReference:
+    """The reference of these rows, or of those (first, stop) of them, cut in five blocks."""
     held, deployed = [], []
+    kept = list(spans) or [(0, latents.shape[1])]
+    rows = np.concatenate([np.arange(*span) for span in kept])
     for i, (z, r) in enumerate(zip(latents, residual, strict=True)):
-        name, rows = f"m{i}", len(z)
-        deployed.append(HeldOutPiece(0, name, 0, rows, [""] * rows, measured(z, r)))
-        for block, part in enumerate(np.array_split(np.arange(rows), 5)):
-            some = slice(int(part[0]), int(part[-1]) + 1)
-            labels = [""] * len(part)
-            # Each fold has latents of its own, and as many as it needs.
-            mine = replace(measured(z[some], r[some]), posterior=np.zeros((len(part), Z - 1)))
-            held.append(HeldOutPiece(block, name, some.start, some.stop, labels, mine))
+        name = f"m{i}"
+        for first, stop in kept:
+            some = slice(first, stop)
+            deployed.append(
+                HeldOutPiece(0, name, first, stop, [""] * (stop - first), measured(z[some], r[some]))
+            )
+        for block, part in enumerate(np.array_split(rows, 5)):
+            for first, stop in kept:
+                some = slice(max(first, int(part[0])), min(stop, int(part[-1]) + 1))
+                if some.start < some.stop:
+                    count = some.stop - some.start
+                    # Each fold has latents of its own, and as many as it needs.
+                    mine = replace(measured(z[some], r[some]), posterior=np.zeros((count, Z - 1)))
+                    held.append(HeldOutPiece(block, name, some.start, some.stop, [""] * count, mine))
     return asset_drift_reference(held, deployed, np.ones(C), HOUR, PERIOD_NS)
 
 
@@ -75,6 +84,19 @@ def drifting(
     reference: AssetDriftReference, latents: Floats, residual: Floats, prefix: str = "m"
 ) -> list[str]:
     """Of which assets an interval is beyond, each as often as one is."""
+    found: list[str] = []
+    followed(reference, latents, residual, prefix, found)
+    return found
+
+
+def followed(
+    reference: AssetDriftReference,
+    latents: Floats,
+    residual: Floats,
+    prefix: str = "m",
+    found: list[str] | None = None,
+) -> AssetDrifts:
+    """The drift of assets after these rows; to ``found`` the name of an asset is added for each interval beyond."""
     sensors = ("a", "b")
     spec = StreamSpec("s", sensors, period_ns=PERIOD_NS)
     assets = AssetTable(1_000)
@@ -84,7 +106,6 @@ def drifting(
     made.use(TwoLatents(**{name: getattr(detector, name) for name in detector.__dataclass_fields__}))
     count, rows = latents.shape[:2]
     slots = np.array([assets.add(f"{prefix}{i}") for i in range(count)])
-    found = []
     for t in range(0, rows, DAY):
         z, r = (
             part[:, t : t + DAY].transpose(1, 0, 2).reshape(-1, part.shape[2]) for part in (latents, residual)
@@ -97,9 +118,10 @@ def drifting(
             ),
             silent=False,
         )
-        found += [one.asset for one in made.found]
+        if found is not None:
+            found += [one.asset for one in made.found]
         made.found.clear()
-    return found
+    return made
 
 
 class TwoLatents(CentreDetector):
@@ -148,6 +170,33 @@ def test_one_asset_says_nothing_of_others() -> None:
 def test_a_training_of_few_days_judges_intervals_one_by_one() -> None:
     assert learned(*machines(2, 3, 2)).memory == 0.0
     assert learned(*machines(2, 6, 2)).memory == pytest.approx(np.exp(-1 / 24))
+
+
+def test_few_rows_are_judged_one_by_one_however_long_ago_they_are() -> None:
+    latents, residual = machines(3, 40, 2)
+    hours = np.sort(np.random.default_rng(5).choice(35 * 24, 17, replace=False)) * HOUR
+    scattered = [(int(hour), int(hour) + HOUR) for hour in hours]
+    reference = learned(latents, residual, [*scattered, (39 * DAY, 39 * DAY + 1000)])
+    assert reference.memory == 0.0
+    assert reference.names == ("m0", "m1", "m2")
+    assert np.isfinite(reference.threshold).all()
+    assert asset_drift_concerns(reference, 3) == []
+
+
+def test_it_is_said_of_how_many_assets_drift_is_not_judged() -> None:
+    latents, residual = machines(3, 5, 2)
+    nothing = learned(latents, residual, [(0, 70)])
+    assert np.isinf(nothing.threshold).all()
+    latents[1] += 50.0
+    drifts = followed(nothing, latents, residual)
+    assert drifts.at_end_of(5 * 24 - 1).judged == 0
+    assert asset_drift_concerns(nothing, 3) == [
+        "drift is not judged of 3 of 3 assets: too few intervals (drift.interval) have rows enough to tell what is"
+        " usual of them"
+    ]
+    alone = learned(latents[:1], residual[:1])
+    assert asset_drift_concerns(alone, 1) == asset_drift_concerns(None, 1) == []
+    assert len(asset_drift_concerns(alone, 2)) == 1
 
 
 def test_so_many_assets_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
