@@ -12,7 +12,10 @@ residuals, each as diagonal Gaussians, from what they were for *this asset* in t
 train, from those of all. Latents and residuals have a threshold each. Readings are added up too: they say which sensors
 carry a drift of the latents.
 
-Shape letters: M intervals, B windows, Z latents, C sensors, K numbers of a sum, A assets.
+**From the first interval on** an asset is judged, for where models are trained daily, sums never get old. What holds a few
+hours only is uncertain: so sums have thresholds by their age.
+
+Shape letters: M intervals, B windows, Z latents, C sensors, K numbers of a sum, A assets, L ages of sums.
 """
 
 from __future__ import annotations
@@ -36,12 +39,18 @@ def fewest_windows(full: int) -> int:
     return max(FEWEST_WINDOWS, -(-full // 2))
 
 
-def fewest_intervals(memory: float) -> float:
-    """The whole intervals, earlier ones as far as they still count, from which on the sums say something.
+def ages(memory: float) -> tuple[int, ...]:
+    """L, the numbers of whole intervals from which on sums have thresholds of their own: 1, 2, 4 ..., and those of two days.
 
-    Those of the span of the memory twice over: half a day is another part of the daily cycle than a day. 1 without memory.
+    Half a day is another part of the daily cycle than a day; from two days on the sums are as they stay. 1 alone without memory.
     """
-    return max((1.0 - math.exp(-2.0)) / (1.0 - memory), 1.0)
+    most = max(math.ceil(-2.0 / math.log(memory) - 1e-6), 1) if memory > 0.0 else 1
+    return (*(1 << i for i in range((most - 1).bit_length())), most)
+
+
+def weights(memory: float) -> Floats:
+    """(L,) of sums of these ages the whole intervals, earlier ones as far as they still count; but for rounding."""
+    return (1.0 - memory ** np.array(ages(memory), float)) / (1.0 - memory) - 1e-6
 
 
 def width(latents: int, sensors: int) -> int:
@@ -82,7 +91,7 @@ class AssetDriftReference:
     names: tuple[str, ...]  # A
     mean: Floats  # (A + 1, Z + 2 C) of the posterior means, the residuals, the readings
     variance: Floats  # (A + 1, Z + 2 C)
-    threshold: Floats  # (A + 1, 2) nats: of latents and of residuals, in total; infinite: not judged
+    threshold: Floats  # (L, A + 1, 2) nats: of latents and of residuals, in total; infinite: not judged
     memory: float = 0.0  # the share of its sums that an asset keeps from an interval to the next
 
 

@@ -652,15 +652,14 @@ def usual_hours(
 class AssetIntervals:
     """The drift of one asset, window by window: sums that fade from one interval with enough windows to the next.
 
-    ``ended`` has, of every interval with enough windows, once enough of them are in the sums, its number and the means and
-    variances of everything that was added up, the latents' first.
+    ``ended`` has, of every interval with enough windows, its number and the means and variances of everything that was
+    added up, the latents' first.
     """
 
     def __init__(self, hop_ns: int, interval_ns: int, memory: float) -> None:
         self.hop_ns, self.interval_ns, self.memory = hop_ns, interval_ns, memory
         self.number: int | None = None
         self.windows = 0
-        self.whole = 0.0
         self.sums: list[list[float]] | None = None  # per number its weight, sum and sum of squares
         self.ended: list[tuple[int, list[float], list[float]]] = []
 
@@ -689,13 +688,10 @@ class AssetIntervals:
     def _end(self) -> None:
         assert self.number is not None
         if self.sums is not None and self.windows >= max(32, math.ceil(self.interval_ns / self.hop_ns / 2)):
-            self.whole += 1.0
-            if self.whole >= max((1.0 - math.exp(-2.0)) / (1.0 - self.memory), 1.0):
-                mean = [total / max(n, 1.0) for n, total, _ in self.sums]
-                spread = [
-                    squares / max(n, 1.0) - m * m for (n, _, squares), m in zip(self.sums, mean, strict=True)
-                ]
-                self.ended.append((self.number, mean, spread))
-            self.whole *= self.memory
+            mean = [total / max(n, 1.0) for n, total, _ in self.sums]
+            spread = [
+                squares / max(n, 1.0) - m * m for (n, _, squares), m in zip(self.sums, mean, strict=True)
+            ]
+            self.ended.append((self.number, mean, spread))
             self.sums = [[self.memory * x for x in each] for each in self.sums]
         self.number, self.windows = None, 0

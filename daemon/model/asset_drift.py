@@ -2,7 +2,9 @@
 
 An asset's own level differs from the fleet's, so its reference is itself in training. **The null distribution** of its
 drift is the KL at the end of each of its intervals in one block of the cross-fitting, sums fading from interval to interval as
-on the stream, from its rows in the blocks that are neither this one nor the one before. Residuals are of the models that
+on the stream, from its rows in the blocks that are neither this one nor the one before. For sums that are young, they are begun
+at each interval, so at all hours of the day: each of the ``ages`` has a null distribution. An older one's thresholds are never the
+higher ones. Residuals are of the models that
 did not see their rows; latents are the deployed model's, since each fold has axes of its own.
 
 **As many assets as there are** are looked at in each interval at once. An asset's threshold is its mean KL times one factor for
@@ -29,8 +31,8 @@ import numpy as np
 from daemon.asset_drift import (
     VARIANCE_FLOOR,
     AssetDriftReference,
+    ages,
     divergence,
-    fewest_intervals,
     fewest_windows,
     moments,
     terms,
@@ -38,7 +40,7 @@ from daemon.asset_drift import (
     width,
 )
 from daemon.documents import counted
-from daemon.domain import DAY_NS, Floats, Ints
+from daemon.domain import DAY_NS, Floats, Ints, Mask
 from daemon.model.crossfit import HeldOutPiece
 
 MOST_ASSETS = 1_000
@@ -89,9 +91,22 @@ class _Intervals:
     """The held-out intervals of one asset."""
 
     total: Floats  # (K,) the sums of all its rows
-    sums: Floats  # (M, K) of its intervals
+    sums: Floats  # (M, K) of its intervals, fading; one begin after the other
     others: Floats  # (M, K) of all its rows that are not of the interval's block
     times: Ints  # (M,) number of the interval among those of all assets
+    whole: Ints  # (M,) how many intervals the sums are of
+    comparable: Mask  # (M,) whether there are others to compare it with
+
+    def of_age(self, age: int, memory: float, *, oldest: bool) -> _Intervals:
+        """Those that there are for sums of so many intervals, or of the oldest age of at least so many."""
+        at = np.flatnonzero(self.comparable & (self.whole >= age))
+        sums = self.sums[at]
+        if not oldest:
+            longer = self.whole[at] > age
+            sums[longer] -= memory**age * self.sums[at[longer] - age]
+        return _Intervals(
+            self.total, sums, self.others[at], self.times[at], self.whole[at], self.comparable[at]
+        )
 
 
 def asset_drift_reference(
@@ -129,33 +144,45 @@ def asset_drift_reference(
     memory = math.exp(-drift_rows * period_ns / DAY_NS) if usual >= FEWEST_DAYS * DAY_NS else 0.0
     known = {name: _intervals(added(name), _Length(size, hop, memory), K) for name in names}
     a_day = max(PER_INTERVAL * DAY_NS / (size * hop * period_ns), 1.0)
-    own = [name for name in names if len(known[name].sums) >= FEWEST_INTERVALS]
-    nulls = [_null(known[name].sums, known[name].others, Z) for name in own]
-    means = [np.maximum(null.mean(0), 1e-9) for null in nulls]
-    ratios = [null / mean for null, mean in zip(nulls, means, strict=True)]
-    factor = np.maximum(_worst(ratios, [known[name].times for name in own], a_day), 1.0)
+    *young, full = ages(memory)
+    oldest = {name: one.of_age(full, memory, oldest=True) for name, one in known.items()}
+    own = [name for name in names if len(oldest[name].sums) >= FEWEST_INTERVALS]
     fleet = np.sum([one.total for one in known.values()], axis=0)
-    strange = [
-        _null(known[name].sums, np.broadcast_to(fleet - known[name].total, known[name].sums.shape), Z)
-        for name in own
-    ]
-    # One asset says nothing of how far others would lie apart from it.
-    limit = (
-        _worst(strange, [known[name].times for name in own], a_day) if len(own) > 1 else np.full(2, np.inf)
-    )
+    threshold = [_thresholds([oldest[name] for name in own], fleet, Z, a_day)]
+    for age in reversed(young):
+        some = [known[name].of_age(age, memory, oldest=False) for name in own]
+        threshold.append(np.maximum(_thresholds(some, fleet, Z, a_day), threshold[-1]))
     count, mean, variance = moments(np.stack([*(known[name].total for name in own), fleet]), Z)
     return AssetDriftReference(
         tuple(own),
         mean,
         np.where(count > 1, np.maximum(variance, VARIANCE_FLOOR), 1.0),
-        np.stack([*(mean * factor for mean in means), np.maximum(limit, 1e-9)]),
+        np.stack(threshold[::-1]),
         memory,
     )
 
 
+def _thresholds(known: Sequence[_Intervals], fleet: Floats, latents: int, a_day: float) -> Floats:
+    """(A + 1, 2) of sums of one age; ``fleet`` (K,) are all rows."""
+    nulls = [_null(one.sums, one.others, latents) for one in known]
+    means = [np.maximum(null.mean(0), 1e-9) for null in nulls]
+    ratios, times = (
+        [null / mean for null, mean in zip(nulls, means, strict=True)],
+        [one.times for one in known],
+    )
+    factor = np.maximum(_worst(ratios, times, a_day), 1.0)
+    limit = np.full(2, np.inf)
+    if len(known) > 1:  # one asset says nothing of how far others would lie apart from it
+        strange = [
+            _null(one.sums, np.broadcast_to(fleet - one.total, one.sums.shape), latents) for one in known
+        ]
+        limit = np.maximum(_worst(strange, times, a_day), 1e-9)
+    return np.stack([*(mean * factor for mean in means), limit])
+
+
 def asset_drift_concerns(reference: AssetDriftReference | None, assets: int) -> list[str]:
     """That drift of assets, of so many, cannot be judged, and why; a line for the operator, or none."""
-    if reference is None or np.isfinite(reference.threshold[-1]).any():
+    if reference is None or np.isfinite(reference.threshold[:, -1]).any():
         return []
     left = assets - len(reference.names)
     why = "too few intervals (drift.interval) have rows enough to tell what is usual of them"
@@ -198,25 +225,32 @@ def _intervals(added: Sequence[tuple[HeldOutPiece, Floats]], length: _Length, nu
     sums: list[Floats] = []
     others: list[Floats] = []
     times: list[int] = []
+    wholes: list[int] = []
+    comparable: list[bool] = []
     for quarter in range(PER_INTERVAL):
-        fading, counted, whole = np.zeros(K), 0.0, 0.0
+        fading, counted, whole = np.zeros(K), 0.0, 0
         for number, block, part, over in _parts(added, length, quarter):
             fading, counted = fading + part, counted + part[0]
             if not over:
                 continue
             if counted >= fewest_windows(size):
-                whole += 1.0
+                whole += 1
                 rest = total - of_block[block] - of_block.get(block - 1, 0.0)
-                # Else there is nothing to compare, or to compare with.
-                if whole >= fewest_intervals(length.memory) and rest[0] >= fewest_windows(size):
-                    sums.append(fading)
-                    others.append(rest)
-                    times.append(number * PER_INTERVAL + quarter)
-                fading, whole = fading * length.memory, whole * length.memory
+                sums.append(fading)
+                others.append(rest)
+                times.append(number * PER_INTERVAL + quarter)
+                wholes.append(whole)
+                comparable.append(bool(rest[0] >= fewest_windows(size)))
+                fading = fading * length.memory
             counted = 0.0
     shape = (len(sums), K)
     return _Intervals(
-        total, np.reshape(sums, shape), np.reshape(others, shape), np.array(times, dtype=np.int64)
+        total,
+        np.reshape(sums, shape),
+        np.reshape(others, shape),
+        np.array(times, np.int64),
+        np.array(wholes, np.int64),
+        np.array(comparable, bool),
     )
 
 

@@ -32,11 +32,11 @@ from daemon.asset_drift import (
     LIMIT,
     AssetDriftReference,
     divergence,
-    fewest_intervals,
     fewest_windows,
     moments,
     terms,
     totals,
+    weights,
     width,
 )
 from daemon.detector import Detector, Scaling
@@ -84,6 +84,9 @@ class AssetDrifts:
         self._places: dict[str, int] = {}  # of the assets in the reference
         self._latents = 0
         self._span = 1  # intervals that are in the sums, about
+        self._weights = np.ones(
+            1
+        )  # (L,) whole intervals in the sums from which on the thresholds of an age hold
         self._scaling = Scaling.raw_units(len(spec.sensors))
         self._model = ""
         self._interval = assets.column(np.int64, NONE)  # that its sums are of
@@ -118,6 +121,7 @@ class AssetDrifts:
             self._scaling, self._model = detector.scaling, detector.version
             self._latents = len(detector.drift.latent_mean)
             self._span = max(round(1.0 / (1.0 - reference.memory)), 1)
+            self._weights = weights(reference.memory)
             self._places = {name: i for i, name in enumerate(reference.names)}
             numbers = width(self._latents, len(self.spec.sensors)) + len(self.spec.sensors)
         self._sums = np.zeros((self._assets.capacity, numbers), np.float32)
@@ -145,7 +149,7 @@ class AssetDrifts:
 
     def snapshot_partition(self) -> DriftingState:
         """The part of the partition's record."""
-        return DriftingState(self.found, self.moves)
+        return DriftingState(sorted(self.found), self.moves)
 
     def restore_partition(self, state: DriftingState) -> None:
         """Continue with a partition under the same model."""
@@ -215,15 +219,16 @@ class AssetDrifts:
         names = [self._assets.name(slot) for slot in slots.tolist()]
         other = len(self._places)
         which = np.array([self._places.get(name, other) for name in names])
-        known = enough & (self._whole.values[slots] >= fewest_intervals(memory))
-        known &= np.isfinite(self._reference.threshold[which]).any(1)
+        age = np.searchsorted(self._weights, self._whole.values[slots], side="right") - 1
+        edges = self._reference.threshold[np.maximum(age, 0), which]
+        known = enough & (age >= 0) & np.isfinite(edges).any(1)
         self._sums[slots[enough]] *= np.float32(memory)
         self._whole.values[slots[enough]] *= memory
-        at, slots, ended, sums, which = at[known], slots[known], ended[known], sums[known], which[known]
+        at, slots, ended, sums = at[known], slots[known], ended[known], sums[known]
         if not len(slots):
             return []
         names = [names[i] for i in np.flatnonzero(known).tolist()]
-        judged = _Judged.of(sums, self._latents, self._reference, which)
+        judged = _Judged.of(sums, self._latents, self._reference, which[known], edges[known])
         beyond = judged.beyond
         begins = beyond & (self._exceeded.values[slots] == 0)
         self._first.values[slots[begins]] = ended[begins]
@@ -329,14 +334,14 @@ class _Judged:
     expected: Floats  # (M, C)
 
     @staticmethod
-    def of(sums: Floats, latents: int, reference: AssetDriftReference, which: Ints) -> _Judged:
-        """Sums (M, K + C) against rows of the reference (M,)."""
+    def of(sums: Floats, latents: int, reference: AssetDriftReference, which: Ints, edges: Floats) -> _Judged:
+        """Sums (M, K + C) against rows of the reference (M,), and thresholds (M, 2)."""
         C = reference.mean.shape[1] - latents >> 1
         count, mean, variance = moments(sums[:, :-C], latents)
         usual = reference.mean[which]
         kl = divergence(count, mean, variance, usual, reference.variance[which])
         expected = sums[:, -C:] / np.maximum(count[:, -C:], 1.0)
-        return _Judged(sums[:, 0], kl, totals(kl, latents), reference.threshold[which], mean, usual, expected)
+        return _Judged(sums[:, 0], kl, totals(kl, latents), edges, mean, usual, expected)
 
     @property
     def beyond(self) -> Mask:

@@ -81,11 +81,16 @@ def learned(latents: Floats, residual: Floats, spans: Sequence[tuple[int, int]] 
 
 
 def drifting(
-    reference: AssetDriftReference, latents: Floats, residual: Floats, prefix: str = "m"
+    reference: AssetDriftReference,
+    latents: Floats,
+    residual: Floats,
+    prefix: str = "m",
+    *,
+    model_a_day: bool = False,
 ) -> list[str]:
     """Of which assets an interval is beyond, each as often as one is."""
     found: list[str] = []
-    followed(reference, latents, residual, prefix, found)
+    followed(reference, latents, residual, prefix, found, model_a_day=model_a_day)
     return found
 
 
@@ -95,6 +100,8 @@ def followed(
     residual: Floats,
     prefix: str = "m",
     found: list[str] | None = None,
+    *,
+    model_a_day: bool = False,
 ) -> AssetDrifts:
     """The drift of assets after these rows; to ``found`` the name of an asset is added for each interval beyond."""
     sensors = ("a", "b")
@@ -103,10 +110,13 @@ def followed(
     episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
     made = AssetDrifts(spec, HOUR * PERIOD_NS, assets, episodes)
     detector = CentreDetector(sensors, asset_drift=reference)
-    made.use(TwoLatents(**{name: getattr(detector, name) for name in detector.__dataclass_fields__}))
+    two = TwoLatents(**{name: getattr(detector, name) for name in detector.__dataclass_fields__})
+    made.use(two)
     count, rows = latents.shape[:2]
     slots = np.array([assets.add(f"{prefix}{i}") for i in range(count)])
     for t in range(0, rows, DAY):
+        if model_a_day:
+            made.use(two)
         z, r = (
             part[:, t : t + DAY].transpose(1, 0, 2).reshape(-1, part.shape[2]) for part in (latents, residual)
         )
@@ -152,6 +162,19 @@ def test_an_asset_that_has_moved_by_less_than_the_fleet_lies_apart_is_found_alon
     assert set(drifting(reference, latents, residual)) == {"m7", "m9"}
 
 
+def test_where_models_change_daily_an_asset_is_judged_from_its_first_hours_on() -> None:
+    reference = learned(*machines(5, 10, 2))
+    assert (np.diff(reference.threshold, axis=0) <= 0.0).all()  # of young sums they are higher
+    assert (reference.threshold[0] > 3.0 * reference.threshold[-1]).any(1).all()
+    normal = machines(5, 14, 3)
+    assert drifting(reference, *normal, model_a_day=True) == []
+    latents, residual = machines(5, 2, 4)
+    latents[3, :, 1] += 5.0
+    found = drifting(reference, latents, residual, model_a_day=True)
+    assert set(found) == {"m3"}
+    assert len(found) > 2 * 20  # of each day nearly all hours
+
+
 def test_an_asset_that_did_not_train_is_compared_with_all() -> None:
     latents, residual = machines(25, 10, 2)
     reference = learned(latents[:20], residual[:20])
@@ -163,8 +186,8 @@ def test_an_asset_that_did_not_train_is_compared_with_all() -> None:
 
 def test_one_asset_says_nothing_of_others() -> None:
     reference = learned(*machines(1, 10, 2))
-    assert np.isfinite(reference.threshold[0]).all()
-    assert np.isinf(reference.threshold[1]).all()
+    assert np.isfinite(reference.threshold[:, 0]).all()
+    assert np.isinf(reference.threshold[:, 1]).all()
 
 
 def test_a_training_of_few_days_judges_intervals_one_by_one() -> None:

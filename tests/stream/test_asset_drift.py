@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.asset_drift import AssetDriftReference
+from daemon.asset_drift import AssetDriftReference, ages
 from daemon.domain import EPOCH, SECOND_NS, AlertKind, Contributor, DriftRecord, Output, Phase, Reading
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
@@ -49,7 +49,7 @@ def reference(memory: float = 0.0, threshold: float = 1.0, own: tuple[str, ...] 
     rows = len(own) + 1
     variance = np.tile([1 / 8] + [1.0] * 2 * C, (rows, 1))
     return AssetDriftReference(
-        own, np.zeros((rows, 1 + 2 * C)), variance, np.full((rows, 2), threshold), memory
+        own, np.zeros((rows, 1 + 2 * C)), variance, np.full((len(ages(memory)), rows, 2), threshold), memory
     )
 
 
@@ -149,7 +149,7 @@ def test_the_last_bit_does_not_tell_how_rows_came_in_batches(count: int, cuts: s
         slots = np.array([assets.slots[ASSETS[i]] for i in who], np.int64)
         for begin, end in itertools.pairwise(edges):
             made.add(replace(summands, slots=slots).part(begin, end))
-        states.append((made.found, [made.snapshot(assets.slots[name]) for name in ASSETS]))
+        states.append((made.snapshot_partition(), [made.snapshot(assets.slots[name]) for name in ASSETS]))
     assert states[0] == states[1]
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.asset_drift import ages
 from daemon.domain import DAY_NS
 from daemon.errors import BundleError
 from daemon.habit import LONGEST_NS, SLOTS
@@ -115,11 +116,11 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
     Z = latents + _rows(arrays, f"pca.{manifest.window}.variance")
     rules |= {"drift.latent_mean": _Rule((Z,)), "drift.latent_variance": _Rule((Z,), above=0.0)}
     if manifest.drift.assets is not None:
-        A = len(manifest.drift.assets.names) + 1
+        A, L = len(manifest.drift.assets.names) + 1, len(ages(manifest.drift.assets.memory))
         rules |= {
             "drift.asset.mean": _Rule((A, Z + 2 * C)),
             "drift.asset.variance": _Rule((A, Z + 2 * C), above=0.0),
-            "drift.asset.threshold": _Rule((A, 2), above=0.0, limitless=True),
+            "drift.asset.threshold": _Rule((L, A, 2), above=0.0, limitless=True),
         }
     tails = ["point", "reconstruction", *(f"top.{i}" for i in range(S))]
     tails += [f"latent.{i}.{which}" for i in range(S) for which in (0, 1)]
