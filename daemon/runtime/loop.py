@@ -252,7 +252,7 @@ class _Counts:
             pipeline.dropped.copy(),
             pipeline.episodes.maintenance.suppressed,
             pipeline.episodes.dismissals.suppressed,
-            pipeline.episodes.acceptances.again,
+            pipeline.episodes.acceptances.accepted_again,
             pipeline.episodes.dismissals.effects.copy(),
         )
 
@@ -267,7 +267,7 @@ class _Counts:
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
             pipeline.episodes.dismissals.suppressed - self.dismissed,
-            pipeline.episodes.acceptances.again - self.accepted,
+            pipeline.episodes.acceptances.accepted_again - self.accepted,
             pipeline.episodes.dismissals.effects - self.verdicts,
             decoder.unknown_sensors,
             stream.spec.sensors,

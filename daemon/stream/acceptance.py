@@ -2,14 +2,20 @@
 
 An alert that people called planned, and a regime after ``alerts.accept_after``, are *accepted*: the asset's baseline moves to
 what it shows (``Detector.accept``). A baseline is of one model and one run of rows: with another model, also an earlier one,
-and after a long gap it begins anew. Therefore the levels are remembered that were accepted: by how much each sensor was
-off, and to which side, in its own unit, which models with other scalers share.
+and after a long gap it begins anew. Therefore the levels are remembered that were accepted: by how much each sensor was off,
+to which side, and what was expected of it then, in its own unit, which models with other scalers share. So a level is a
+*place* of the machine, and not an offset from whatever a model expects: what is left of it under a model is the distance
+from what that model expects to that place, at most the size that was accepted.
+The load moves what is expected from row to row; ``NORMAL`` spreads of training's readings are allowed for that.
 
 A level is *due* from the first row of a baseline on until it has been seen, however long that takes: the machine may stand
-still meanwhile. A model that has learned it sees nothing unusual, and nothing happens. Where a row would open an alert,
+still meanwhile. A model that has learned it never sees it. That it has learned it, is found on rows at which nothing of the
+asset is open: if on average of a day of them (``regime_rows``), because machines have daily rhythms, the sensor is at the
+place that was accepted, and by less than half of the size off what the model expects, the level is not due any more under
+this model: the same size on top of it is a fault. Where a row would open an alert,
 
-* it does not, if all sensors that lead it are off to a side and by a size that were accepted (at most ``MARGIN`` times as
-  much): the asset's baseline accepts them at this row, as it did the first time;
+* it does not, if all sensors that lead it are off to a side and by a size that were accepted (at most ``MARGIN`` times
+  what is left of it): the asset's baseline accepts them at this row, as it did the first time;
 * else the alert opens. The sensors that are where they were accepted to be are accepted nonetheless, but nothing of what the
   latents show, so that the baseline hides no more than it did under the model before.
 
@@ -24,7 +30,8 @@ fill up only slowly, and a level differs with the hour. So what was seen stays d
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,7 +39,7 @@ from daemon.domain import AlertKind, Floats, Mask, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import PeakEvidence, extended
 from daemon.stream.course import MARGIN, MOST_SIDES, NONE, Side, Sustained
-from daemon.stream.course_state import AcceptedState
+from daemon.stream.course_state import UNSEEN, AcceptedLevel, AcceptedState
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident, Part, regime_rows
 
@@ -42,10 +49,10 @@ ERRORS = 3.0
 """Widths of noise that are no chance. The mean of an anomaly's rows is off by so many of its standard errors, at least, where a
 sensor does not lead it; and by one width at least, as the noise of neighbouring rows is alike."""
 NORMAL = 2.0
-"""A residual that is normal, in units of calibration: the model's explanations go by the same."""
+"""A residual that is normal, in units of calibration: the model's explanations go by the same. Likewise a reading, in spreads of
+training's."""
 STILL_NEAR = 1.0 - 1.0 / MARGIN
 """Share of a level by which a sensor differs from where it was, and may be there still."""
-UNSEEN = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +70,12 @@ class Accepted:
 
 
 @dataclass(slots=True, eq=False)
-class _Level:
-    """How far sensors were off in an alert that was accepted."""
+class _AcceptedAlert:
+    """Where sensors were in an alert that was accepted."""
 
     fingerprint: str
-    sizes: dict[Side, float]  # in the sensor's unit
+    levels: dict[Side, AcceptedLevel]
     began: int  # row from which on the present baseline may not know them
-    seen: dict[Side, int] = field(default_factory=dict)  # rows at which it took them in
 
 
 class Acceptances:
@@ -79,16 +85,16 @@ class Acceptances:
         spec: the stream.
 
     Attributes:
-        again: how often a level was accepted again.
+        accepted_again: how often a level was accepted again.
         due: assets of which a level is due.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
-        self.again = 0
+        self.accepted_again = 0
         self.due: set[str] = set()
         self._spec = spec
         self._lasting = regime_rows(spec.window, spec.period_ns)
-        self._assets: dict[str, list[_Level]] = {}  # oldest first
+        self._assets: dict[str, list[_AcceptedAlert]] = {}  # oldest first
         self._pending: dict[str, Accepted] = {}
         """What the score of the row that is being judged has shown; its sustained evidence comes next."""
 
@@ -96,7 +102,7 @@ class Acceptances:
     def levels(
         self, known: AssetEpisodes, incident: Incident, sustained: Mapping[Side, Sustained]
     ) -> dict[Side, float]:
-        """How far sensors are off by an alert that is about to be accepted, without those of other alerts.
+        """How far sensors are off by an alert that is about to be accepted, without those of other alerts; in their units.
 
         Args:
             known: the asset's episodes.
@@ -123,14 +129,40 @@ class Acceptances:
         return dict(mine[:MOST_SIDES])
 
     def remember(
-        self, asset: str, fingerprint: str, sizes: dict[Side, float], row: SustainedRow, deviation: Deviation
+        self,
+        asset: str,
+        incident: Incident,
+        sizes: dict[Side, float],
+        row: SustainedRow,
+        deviation: Deviation,
     ) -> None:
-        """An alert is accepted at a row; levels that the row does not show are due."""
-        known = [one for one in self._assets.get(asset, []) if one.fingerprint != fingerprint]
-        level = _Level(fingerprint, sizes, row.row)
+        """An alert is accepted at a row; levels that the row does not show are due.
+
+        Args:
+            asset: whose alert it is.
+            incident: the alert, with the peaks of its anomaly.
+            sizes: from ``levels``.
+            row: at which it is accepted.
+            deviation: of the asset's sensors.
+        """
+        known = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
+        expected = deviation.expected / np.maximum(deviation.rows, 1.0)
+        unknown = deviation.rows == 0
+        if incident.peaks is not None:
+            expected = np.where(unknown, incident.peaks.expected, expected)
+            unknown &= ~np.isfinite(incident.peaks.expected)
+        expected = np.nan_to_num(np.where(unknown, row.expected, expected))
+        spread = np.zeros(len(expected)) if row.spread is None else row.spread
+        levels: dict[Side, AcceptedLevel] = {}
+        for (name, side), size in sizes.items():
+            c = self._spec.sensors.index(name)
+            levels[name, side] = AcceptedLevel(name, side, size, float(expected[c]), float(spread[c]))
+        alert = _AcceptedAlert(incident.fingerprint, levels, row.row)
         off = np.where(deviation.rows > 0, deviation.level, np.nan_to_num(row.observed - row.expected))
-        self._see(level, self._within(sizes, off), off, row.row)
-        self._assets[asset] = [*known, level][-MOST_ACCEPTED:]
+        for one in self._within(sizes, off):
+            if self._is_full(one, sizes[one], off):
+                levels[one].seen = row.row
+        self._assets[asset] = [*known, alert][-MOST_ACCEPTED:]
         self.due.add(asset)
 
     def take_back(self, asset: str, fingerprint: str) -> bool:
@@ -156,10 +188,33 @@ class Acceptances:
         """The asset's baseline begins at a row: all that was accepted is due."""
         for one in self._assets.get(asset, ()):
             one.began = row
-            one.seen.clear()
+            for level in one.levels.values():
+                level.seen = UNSEEN
+                level.forget_rows()
             self.due.add(asset)
 
-    def takes(self, asset: str) -> bool:
+    def follow(self, asset: str, row: SustainedRow) -> None:
+        """Take in a scored row at which nothing of the asset is open: the model may have learned a level."""
+        for one in self._assets[asset]:
+            for (name, _), level in one.levels.items():
+                c = self._spec.sensors.index(name)
+                if level.seen != UNSEEN or not row.present[c]:
+                    continue
+                level.add(float(row.observed[c]), float(row.expected[c]))
+                if level.rows >= self._lasting:
+                    if self._is_learned(level):
+                        level.seen = one.began  # longer ago than a level is due after it was seen
+                    level.forget_rows()
+
+    def _is_learned(self, level: AcceptedLevel) -> bool:
+        """Whether the sensor was on average where it was accepted to be, and the model expected it there."""
+        observed, expected = level.observed_sum / level.rows, level.expected_sum / level.rows
+        apart = abs(observed - level.place)
+        if apart > max(level.size / 2.0, NORMAL * level.spread) or apart > abs(observed - level.expected):
+            return False
+        return level.side * (observed - expected) < level.size / 2.0
+
+    def is_accepting(self, asset: str) -> bool:
         """Whether the score of the asset's present row has shown a level that is due."""
         return asset in self._pending
 
@@ -168,9 +223,11 @@ class Acceptances:
 
         The baseline takes in what it shows of them (``lowered``), also where the anomaly opens or is open.
         """
-        sizes = self._due(asset, evidence.row)
         row = evidence.sensors
-        if not sizes or row is None:
+        if row is None:
+            return False
+        sizes = self._due(asset, evidence.row, row.expected)
+        if not sizes:
             return False
         is_open = known.with_part(ANOMALY) is not None
         peaks = PeakEvidence.since(row) if is_open else extended(known.peaks, row)
@@ -193,11 +250,11 @@ class Acceptances:
         names = {name for name, _ in self._within(sizes, off, least)}
         alone = self._is_all(names, within, peaks, evidence)
         if not alone:  # another cause may add to what the row shows: only what is there in full
-            within = [side for side in within if self._is_full(side, sizes, off)]
+            within = [side for side in within if self._is_full(side, sizes[side], off)]
         if within:
             self._pending[asset] = Accepted(self._mask(within), alone)
             if alone:
-                self._note(asset, within, off, evidence.row)
+                self._note(asset, within, off, evidence.row, row.expected)
         return alone and not is_open
 
     def lowered(
@@ -205,14 +262,14 @@ class Acceptances:
     ) -> tuple[SustainedRow, Accepted | None]:
         """A row's sustained evidence without levels that are due, and what the baseline takes in at this row."""
         accepted = self._pending.pop(asset, None)
-        sizes = self._due(asset, row.row)
+        sizes = self._due(asset, row.row, row.expected)
         if not sizes or not (row.opening > 1.0).any():
             return row, accepted
         within = []
         for side in self._within(sizes, deviation.level):
             deviates = known.with_part(Part(AlertKind.DEVIATION, side[0])) is not None  # by more, before
             if row.opening[self._spec.sensors.index(side[0])] > 1.0 and (
-                not deviates or self._is_full(side, sizes, deviation.level)
+                not deviates or self._is_full(side, sizes[side], deviation.level)
             ):
                 within.append(side)
         if not within:
@@ -220,14 +277,17 @@ class Acceptances:
         mask = self._mask(within)
         alone = not ((row.opening > 1.0) & ~mask).any() and known.with_part(ANOMALY) is None
         if alone:
-            self._note(asset, within, deviation.level, row.row)
+            self._note(asset, within, deviation.level, row.row, row.expected)
         found = Accepted(mask, alone)
         return replace(row, opening=np.where(mask, 0.0, row.opening)), found.joined(accepted)
 
     def _is_all(
         self, names: set[str], within: Sequence[Side], peaks: PeakEvidence, evidence: ScoredEvidence
     ) -> bool:
-        """Whether an anomaly is led by these sensors alone, or by others that are normal where the model looks at the row without those."""
+        """Whether an anomaly is led by these sensors alone.
+
+        Others that lead it do not count, if they are normal where the model looks at the row without these.
+        """
         others = [c for c in peaks.leading() if self._spec.sensors[c] not in names]
         if not others:
             return True
@@ -240,19 +300,23 @@ class Acceptances:
         apart = np.abs(evidence.sensors.observed - found.expected) <= ERRORS * peaks.width
         return bool(((found.residual <= NORMAL) & apart)[others].all())
 
-    def _due(self, asset: str, row: int) -> dict[Side, float]:
-        """The levels that are due at a row; of several of a side the largest."""
+    def _due(self, asset: str, row: int, expected: Floats) -> dict[Side, float]:
+        """What is left of the levels that are due at a row, whose sensors are expected at (C,); of several of a side the largest."""
         sizes: dict[Side, float] = {}
         if asset not in self.due:
             return sizes
         for one in self._assets[asset]:
-            for side, size in one.sizes.items():
-                seen = one.seen.get(side, UNSEEN)
-                if seen == UNSEEN or row - seen < self._lasting:
-                    sizes[side] = max(sizes.get(side, 0.0), size)
+            for side, level in one.levels.items():
+                if level.seen == UNSEEN or row - level.seen < self._lasting:
+                    sizes[side] = max(sizes.get(side, 0.0), self._left(level, expected))
         if not sizes:
             self.due.discard(asset)
         return sizes
+
+    def _left(self, level: AcceptedLevel, expected: Floats) -> float:
+        """What a model that expects this (C,) at a row has not learned of a level, in the sensor's unit."""
+        apart = level.side * (level.place - float(expected[self._spec.sensors.index(level.sensor)]))
+        return min(max(apart + NORMAL * level.spread, 0.0), level.size)
 
     def _within(self, sizes: Mapping[Side, float], off: Floats, least: float = 0.0) -> list[Side]:
         """The sides to which sensors are off (C,), and by no more than was accepted; or hardly to the other one.
@@ -269,26 +333,21 @@ class Acceptances:
                 found.append((name, side))
         return found
 
-    def _is_full(self, side: Side, sizes: Mapping[Side, float], off: Floats) -> bool:
+    def _is_full(self, side: Side, size: float, off: Floats) -> bool:
         """Whether a sensor is off (C,) by as much as was accepted, about."""
-        return MARGIN * abs(float(off[self._spec.sensors.index(side[0])])) >= sizes[side]
+        return MARGIN * abs(float(off[self._spec.sensors.index(side[0])])) >= size
 
-    def _note(self, asset: str, within: Sequence[Side], off: Floats, row: int) -> None:
-        """The baseline takes in these levels, as far as the sensors are off (C,)."""
+    def _note(self, asset: str, within: Sequence[Side], off: Floats, row: int, expected: Floats) -> None:
+        """The baseline takes in these levels, as far as the sensors are off (C,) what is expected of them (C,)."""
         new = False
         for one in self._assets[asset]:
-            new |= self._see(one, within, off, row)
-        self.again += new
-
-    def _see(self, level: _Level, within: Sequence[Side], off: Floats, row: int) -> bool:
-        """Note which of its sides are there in full; whether one is for the first time."""
-        new = [
-            side
-            for side in within
-            if side in level.sizes and side not in level.seen and self._is_full(side, level.sizes, off)
-        ]
-        level.seen.update(dict.fromkeys(new, row))
-        return bool(new)
+            for side in within:
+                level = one.levels.get(side)
+                if level is None or level.seen != UNSEEN:
+                    continue
+                if self._is_full(side, self._left(level, expected), off):
+                    level.seen, new = row, True
+        self.accepted_again += new
 
     def _side(self, sensor: int, off: float) -> Side:
         return self._spec.sensors[sensor], int(np.sign(off))
@@ -310,25 +369,20 @@ class Acceptances:
     def snapshot(self, asset: str) -> list[AcceptedState]:
         """The part of an asset's record of state; empty: nothing was accepted."""
         return [
-            AcceptedState(
-                one.fingerprint,
-                one.began,
-                [(*side, size, one.seen.get(side, UNSEEN)) for side, size in one.sizes.items()],
-            )
+            AcceptedState(one.fingerprint, one.began, [copy(level) for level in one.levels.values()])
             for one in self._assets.get(asset, ())
         ]
 
     def restore(self, asset: str, states: Iterable[AcceptedState]) -> None:
         """Continue with an asset as another process left it."""
-        levels = [
-            _Level(
+        alerts = [
+            _AcceptedAlert(
                 state.fingerprint,
-                {(name, side): size for name, side, size, _ in state.levels},
+                {(level.sensor, level.side): copy(level) for level in state.levels},
                 state.began,
-                {(name, side): seen for name, side, _, seen in state.levels if seen != UNSEEN},
             )
             for state in states
         ]
-        if levels:
-            self._assets[asset] = levels
+        if alerts:
+            self._assets[asset] = alerts
             self.due.add(asset)

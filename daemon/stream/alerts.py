@@ -197,7 +197,7 @@ class Episodes(OpenEpisodes):
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
         known = self.assets.get(asset)
-        if known is None or asset in self.dismissals.accepting or self.acceptances.takes(asset):
+        if known is None or asset in self.dismissals.accepting or self.acceptances.is_accepting(asset):
             return known is not None
         return known.deviation is not None or any(one.regime for one in known.incidents)
 
@@ -239,8 +239,8 @@ class Episodes(OpenEpisodes):
         deviation = deviation.grown(
             row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
         )
-        lowered, accepted = self.acceptances.lowered(asset, known, row, deviation)
-        again = accepted
+        lowered, accepted_again = self.acceptances.lowered(asset, known, row, deviation)
+        accepted = accepted_again
         lowered = self.dismissals.lowered(asset, known, lowered, deviation)
         opening = [
             c
@@ -302,11 +302,11 @@ class Episodes(OpenEpisodes):
                 events += ended
                 if accepted is not None and incident.accepted:
                     known.begin_anew(accepted.sensors)
-        if again is not None:
+        if accepted_again is not None:
             deviating = [
                 name for name in self.spec.sensors if known.with_part(Part(AlertKind.DEVIATION, name))
             ]
-            known.begin_anew(again.sensors & ~np.isin(self.spec.sensors, deviating))
+            known.begin_anew(accepted_again.sensors & ~np.isin(self.spec.sensors, deviating))
         if not row.beyond.any() and not any(
             AlertKind.DEVIATION in one.kinds and not one.slow for one in known.incidents
         ):
@@ -318,8 +318,8 @@ class Episodes(OpenEpisodes):
         """What becomes normal with an alert; its levels are remembered for the baselines to come."""
         sizes = self.acceptances.levels(known, incident, self.dismissals.sustained_of(asset, incident))
         deviation = known.deviation or Deviation.none(len(row.closing))
-        self.acceptances.remember(asset, incident.fingerprint, sizes, row, deviation)
         incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
+        self.acceptances.remember(asset, incident, sizes, row, deviation)
         sensors = known.accepted_with(self.spec, incident)
         return Accepted(sensors | np.isin(self.spec.sensors, [name for name, _ in sizes]))
 
@@ -332,6 +332,11 @@ class Episodes(OpenEpisodes):
         since = deviation.steady_since(row, [c for c, name in enumerate(self.spec.sensors) if name in names])
         opened = incident.opened_ns // self.spec.period_ns
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
+
+    def follow_accepted(self, asset: str, row: SustainedRow) -> None:
+        """Let a scored row of an asset, of which a level is due, tell whether the model has learned that."""
+        if asset not in self.assets and not self.maintenance.covers(asset, row.row):
+            self.acceptances.follow(asset, row)
 
     @property
     def may_accept(self) -> bool:

@@ -39,12 +39,45 @@ class QuietState(msgspec.Struct, frozen=True, array_like=True):
     rows: int
 
 
+UNSEEN = -1
+"""Row at which a level was seen that was not."""
+
+
+class AcceptedLevel(msgspec.Struct, array_like=True):
+    """Where a sensor was in an alert that was accepted (``acceptance.Acceptances``); all in the sensor's unit."""
+
+    sensor: str
+    side: int  # 1: above what was expected, -1: below
+    size: float  # mean distance from that
+    expected: float  # of it then, by the model that was in force
+    spread: float  # standard deviation of its readings in that model's training; 0: unknown
+    seen: int = UNSEEN  # row at which the present baseline took it in
+    rows: int = 0  # with nothing open, in which it may be shown to be learned ...
+    observed_sum: float = 0.0  # ... and the sums over these
+    expected_sum: float = 0.0
+
+    @property
+    def place(self) -> float:
+        """What the sensor read on average."""
+        return self.expected + self.side * self.size
+
+    def add(self, observed: float, expected: float) -> None:
+        """Take in such a row."""
+        self.rows += 1
+        self.observed_sum += observed
+        self.expected_sum += expected
+
+    def forget_rows(self) -> None:
+        """Begin anew with these rows."""
+        self.rows, self.observed_sum, self.expected_sum = 0, 0.0, 0.0
+
+
 class AcceptedState(msgspec.Struct, frozen=True, array_like=True):
-    """Levels of an alert that was accepted (``acceptance.Acceptances``)."""
+    """Levels of an alert that was accepted."""
 
     fingerprint: str
     began: int
-    levels: list[tuple[str, int, float, int]]  # sensor, side, size, row at which they were seen; -1: not yet
+    levels: list[AcceptedLevel]
 
 
 class MemoryState(msgspec.Struct, frozen=True, array_like=True):

@@ -375,8 +375,9 @@ class Judge:
             np.any(sustained.closing > 1.0, axis=1, out=beyond)
         slots, active = scored.chunk.rows.slots[scored.rows], np.zeros(self._assets.capacity, bool)
         active[slots[high | beyond]] = True
+        due = self._episodes.acceptances.due
         known = self._assets.slots_of(
-            self._episodes.assets.keys() | {change.asset for change in judgement.changes}
+            self._episodes.assets.keys() | due | {change.asset for change in judgement.changes}
         )
         active[known[known >= 0]] = True  # drift is an episode of the stream, which has no slot
         for j in np.flatnonzero(active[slots]).tolist():
@@ -411,6 +412,8 @@ class Judge:
                     judgement.firing[i] = self._is_firing(asset)
                     row, which, latents = scored.evidence.take(np.array([j])), slots[[j]], accepted.latents
                     detector.accept(row, self._baseline, which, accepted.sensors, latents=latents)
+            if asset in due:
+                self._episodes.follow_accepted(asset, scored.sustained_row(j))
             if thresholds.corrected:
                 self._correct(scored.chunk.rows, i, engaged)
         if thresholds.corrected:

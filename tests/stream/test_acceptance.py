@@ -16,9 +16,9 @@ from daemon.detector import Detector, Evidence, Explanation, Scaling, Verdicts
 from daemon.domain import AlarmPolicy, AlertKind, Floats, Ints, Mask, Output, Phase, Reading, StreamSpec
 from daemon.stream.acceptance import MOST_ACCEPTED, Acceptances
 from daemon.stream.attribution import extended
-from daemon.stream.course_state import AcceptedState
+from daemon.stream.course_state import AcceptedLevel, AcceptedState
 from daemon.stream.dismissal import REMEMBERED, Effect
-from daemon.stream.incident import TOGETHER, AssetEpisodes
+from daemon.stream.incident import TOGETHER, AssetEpisodes, regime_rows
 from tests.fakes import CentreDetector
 from tests.stream.evidence import SENSORS, scored_row
 from tests.stream.pipelines import (
@@ -154,8 +154,8 @@ class Told:
         return result.effect
 
     @property
-    def again(self) -> int:
-        return self.pipeline.episodes.acceptances.again
+    def accepted_again(self) -> int:
+        return self.pipeline.episodes.acceptances.accepted_again
 
 
 def planned(readings: Sequence[Reading], first: Detector = FIRST, at: int = 40) -> Told:
@@ -174,7 +174,7 @@ def test_what_was_planned_stays_normal_under_other_models_and_the_one_before(fir
         told.use(replace(model, threshold=max(model.threshold, first.threshold)))
         assert not opened(told.until(120 + 40 * i))
     assert not told.pipeline.episodes.assets
-    assert told.again == 5
+    assert told.accepted_again == 5
 
 
 def test_it_is_due_until_the_machine_is_seen_so_again() -> None:
@@ -229,10 +229,78 @@ def test_the_like_that_comes_once_more_on_top_of_it_is_another_fault() -> None:
     assert len(opened(told.until(130 + REACHES))) == 1
 
 
+def hourly(row: int, off: float) -> Reading:
+    return wide(3600.0 * row, off + 0.1 * (row % 2), 0.1 * (row % 3))
+
+
+HOURS = replace(
+    SPEC,
+    period_ns=3600 * 10**9,
+    silent_after_ns=9 * 3600 * 10**9,
+    allowed_lateness_ns=2 * 3600 * 10**9,
+    max_gap_ns=20 * 3600 * 10**9,
+)
+LASTING = regime_rows(HOURS.window, HOURS.period_ns)
+
+
+def hours(offs: Sequence[float], model: Levels, at: int = 80) -> tuple[list[int], Told]:
+    """Hours at which alerts open that come after the first one, which is called planned in hour 40; a model takes over."""
+    told = Told(numbered([hourly(i, off) for i, off in enumerate(offs)]), spec=HOURS)
+    told.until(40)
+    told.say(Verdict.PLANNED)
+    told.until(at)
+    told.use(model)
+    told.until(len(offs))
+    return [hour // 3600 for hour in opened(told.outputs)[1:]], told
+
+
+@pytest.mark.parametrize("fault", [1.5, 3.0, 4.0, 5.5, -4.0])
+def test_a_fault_on_top_of_what_the_model_has_learned_is_seen_as_by_a_stream_without_a_plan(
+    fault: float,
+) -> None:
+    learned = replace(LEARNED, threshold=1.0)
+    offs = [0.0] * 20 + [4.0] * (80 + LASTING) + [4.0 + fault] * 60 + [4.0] * 60
+    found, told = hours(offs, learned)
+    unplanned = make(HOURS, learned, scores=False)
+    feed(unplanned, told.readings[:80])
+    alone = feed(unplanned, told.readings[100:])
+    assert found == [hour // 3600 for hour in opened(alone)]
+    assert len(found) == 1
+
+
+def test_a_model_that_has_learned_it_finds_the_same_again_at_once_where_the_load_does_not_explain_it() -> (
+    None
+):
+    offs = [0.0] * 20 + [4.0] * 62 + [8.0] * 60
+    assert hours(offs, LEARNED)[0] == [83]
+    assert hours(offs[:82] + [4.0] * 60, LEARNED)[0] == []
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_what_the_model_has_not_learned_stays_due_while_the_machine_is_elsewhere(back: bool) -> None:
+    """It stands still, or people put it back for longer than a day."""
+    elsewhere = 0.0 if back else -0.5
+    offs = [0.0] * 20 + [4.0] * 55 + [elsewhere] * (2 * LASTING) + [4.0] * 60
+    assert hours(offs, replace(OTHERS[0], threshold=3.0), at=75)[0] == []
+
+
+def test_the_load_that_moves_readings_is_no_other_place() -> None:
+    """What is expected moves by up to 1.5 spreads of training, and what was accepted comes on top of it."""
+    load = [1.5 * np.sin(i / 5.0) for i in range(300)]
+    offs = [0.0] * 20 + [4.0 + x for x in load[20:]]
+    for begin in range(80, 120, 6):
+        acceptances = Acceptances(StreamSpec("pumps", SENSORS))
+        acceptances.restore("p", [AcceptedState("f", 0, [AcceptedLevel("Pressure", 1, 4.0, 0.0, 1.0)])])
+        row = scored_row(begin, 9.0, [4.0, 0.0, 0.0], [offs[begin], 0.0, 0.0])
+        assert row.sensors is not None
+        moved = replace(row.sensors, expected=np.array([load[begin], 0.0, 0.0]))
+        assert acceptances.holds_back("p", AssetEpisodes(), replace(row, sensors=moved))
+
+
 @pytest.mark.parametrize(("now", "held"), [(4.0, True), (7.0, True), (-4.0, False), (13.0, False)])
 def test_what_begins_in_a_long_run_of_high_rows_is_not_lost_in_its_mean(now: float, held: bool) -> None:
     acceptances, known = Acceptances(StreamSpec("pumps", SENSORS)), AssetEpisodes()
-    acceptances.restore("p", [AcceptedState("f", 0, [("Pressure", 1, 4.0, -1)])])
+    acceptances.restore("p", [AcceptedState("f", 0, [AcceptedLevel("Pressure", 1, 4.0, 0.0, 0.0)])])
     for row in range(100, 200):
         known.peaks = extended(known.peaks, scored_row(row, 2.8, [4.0, 0.0, 0.0]).sensors)
     assert (
