@@ -275,14 +275,19 @@ class Judge:
     def _score(self, evaluated: _Evaluated, judgement: Judgement) -> None:
         """Score the windows that are due, in row order, and move their episodes on.
 
-        What becomes normal at a row counts from the next one on, so that the rows up to it are scored first.
+        What becomes normal at a row counts from the next one on, so that the rows up to it are scored first. Where levels are
+        due, that row is known only once rows after it have been judged, too. These are at most as many again as
+        came up to the last such row, so that each window is judged a few times, however many such rows there are.
         """
         chosen = np.flatnonzero(evaluated.chunk.due[evaluated.rows])
+        most = len(chosen)
         while len(chosen):
-            count = len(chosen)
+            count = min(most, len(chosen))
             if self._episodes.may_accept:
-                count = self._until_acceptance(evaluated.chunk.rows, evaluated.rows[chosen])
-            chosen = chosen[self._score_some(evaluated, chosen[:count], judgement) :]
+                count = self._until_acceptance(evaluated.chunk.rows, evaluated.rows[chosen[:count]])
+            count = self._score_some(evaluated, chosen[:count], judgement)
+            chosen = chosen[count:]
+            most = 2 * count if self._episodes.acceptances.due else len(chosen)
 
     def _until_acceptance(self, rows: RowBatch, which: Ints) -> int:
         """How many of the rows ``which`` come up to the first at which something may become normal."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
-from daemon.detector import Evidence, Windows
+from daemon.detector import Evidence, Verdicts, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
+    Floats,
+    Ints,
     ScoredRow,
 )
+from daemon.stream.course_state import AcceptedLevel, AcceptedState
 from tests.fakes import CentreDetector
 from tests.stream.pipelines import (
     CENTRE,
@@ -169,6 +173,45 @@ def test_what_becomes_normal_does_not_depend_on_chunks_or_polls() -> None:
     ]
     for size in (1, 7, 50):
         assert [repr(e) for e in run(size)] == [repr(e) for e in whole]
+
+
+class Counting(CentreDetector):
+    """Counts the windows that it judges."""
+
+    judged: ClassVar[list[int]] = []
+
+    def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
+        self.judged.append(len(slots))
+        return super().judge(evidence, baseline, slots, static=static)
+
+
+def test_levels_that_are_due_cost_a_few_looks_at_each_window_and_change_nothing() -> None:
+    """Every asset is off, a quarter of them to the other side than a level that is due."""
+    readings = numbered(
+        [
+            wide(
+                second, 0.1 * (second % 2) + (4.0 if second >= 10 else 0.0), 0.1 * (second % 3), asset=f"p{i}"
+            )
+            for second in range(30)
+            for i in range(20)
+        ]
+    )
+
+    def run(size: int) -> list[str]:
+        Counting.judged.clear()
+        pipeline = make(detector=Counting(SPEC.sensors, pace=0.3), scores=False)
+        outputs = feed(pipeline, readings[:120])
+        for i in range(5):
+            level = AcceptedLevel("a", -1, 4.0, 0.0, 0.0)
+            pipeline.episodes.acceptances.restore(f"p{i}", [AcceptedState("f", 0, [level])])
+        for at in range(120, len(readings), size):
+            outputs += feed(pipeline, readings[at : at + size])
+        return [repr(o) for o in outputs if isinstance(o, AlertEvent)]
+
+    whole = run(len(readings))
+    assert sum(Counting.judged) <= 4 * len(readings)
+    assert len(whole) >= 20
+    assert run(1) == whole
 
 
 def test_rows_without_a_score_after_an_anomaly_that_became_normal_are_not_firing() -> None:
