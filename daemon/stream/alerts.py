@@ -52,7 +52,6 @@ from daemon.stream.episode_state import AlarmState
 from daemon.stream.incident import (
     ANOMALY,
     ASSET_DRIFT,
-    JOINING,
     STREAM_DRIFT,
     AssetEpisodes,
     EpisodeStart,
@@ -362,10 +361,7 @@ class Episodes(OpenEpisodes):
         known = self.of(asset)
         if known.with_part(start.part) is not None:
             return []
-        names = [start.sensor] if start.kind in JOINING and start.sensor is not None else []
-        if start.of_asset:
-            names = [each.sensor for each in start.contributors]
-        incident, phase = self._incidents.take_in(known, asset, start, names, row)
+        incident, phase = self._incidents.take_in(known, asset, start, start.names, row)
         window = self.planned.mute(incident, asset, row) if phase is Phase.OPENED else None
         if incident.muted and window is None:
             return []

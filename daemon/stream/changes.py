@@ -25,13 +25,10 @@ class Changes:
     Args:
         parts: of its pipeline.
         evaluation: of its chunks; no row may wait when ``take`` is called.
-
-    Attributes:
-        model_due: whether a model waits, which may be none.
     """
 
     def __init__(self, parts: Parts, evaluation: Evaluation) -> None:
-        self.model_due = False
+        self._model_due = False
         self._parts = parts
         self._evaluation = evaluation
         self._next_detector: Detector | None = None
@@ -40,7 +37,7 @@ class Changes:
     @property
     def due(self) -> bool:
         """Whether anything waits."""
-        return self.model_due or self._next_policy is not None or self._parts.controls.due
+        return self._model_due or self._next_policy is not None or self._parts.controls.due
 
     def use_policy(
         self, policy: AlarmPolicy, maintenance: Sequence[MaintenanceWindow], online: Budget | None
@@ -50,7 +47,7 @@ class Changes:
 
     def use_next(self, detector: Detector | None) -> None:
         """A model is to come into force."""
-        self._next_detector, self.model_due = detector, True
+        self._next_detector, self._model_due = detector, True
 
     def use(self, detector: Detector | None, offset: int) -> list[Output]:
         """Let a model come into force at once; the records of the outgoing model's unfinished drift intervals."""
@@ -64,9 +61,9 @@ class Changes:
             yield from self._save(parts.names, offset)
             parts.use_policy(*self._next_policy)
             self._next_policy = None
-        if self.model_due:
+        if self._model_due:
             yield from self._save(parts.judged_assets, offset)
-            detector, self._next_detector, self.model_due = self._next_detector, None, False
+            detector, self._next_detector, self._model_due = self._next_detector, None, False
             outputs += self.use(detector, offset)
         while parts.controls.due:
             yield from self._save(parts.controls.concerned, offset)

@@ -530,6 +530,13 @@ class EpisodeStart:
         """What opens."""
         return Part(self.kind, self.sensor, self.per_day is not None or self.of_asset)
 
+    @property
+    def names(self) -> list[str]:
+        """The sensors that it leads with."""
+        if self.of_asset:
+            return [each.sensor for each in self.contributors]
+        return [self.sensor] if self.kind in JOINING and self.sensor is not None else []
+
     def told_by(self, event: AlertEvent) -> AlertEvent:
         """The first message, with what no evidence says."""
         return replace(

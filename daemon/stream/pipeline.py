@@ -231,11 +231,6 @@ class Pipeline:
         """The same within ``feed``, at the next offset that can be committed, where a successor can do it too: see ``changes``."""
         self._changes.use_next(detector)
 
-    @property
-    def model_change_due(self) -> bool:
-        """Whether the next model waits for such an offset."""
-        return self._changes.model_due
-
     def use_policy(
         self, policy: AlarmPolicy, stops: Sequence[MaintenanceWindow], online: Budget | None = None
     ) -> None:

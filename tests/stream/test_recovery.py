@@ -115,7 +115,8 @@ class Log:
         for record in saved:
             self.state[record.key] = record
         self.position = (self.pipeline.offset, self.pipeline.replay_from())
-        self.wanted = self.wanted_then = self.wanted if self.pipeline.model_change_due else None
+        in_force = self.pipeline.detector is self.wanted
+        self.wanted = self.wanted_then = None if in_force else self.wanted
         self.committed = self.pipeline.detector
 
     def run_and_rest(self, crashes: Iterator[bool]) -> int:
