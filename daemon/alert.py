@@ -104,6 +104,7 @@ class ShadowCounts:
     incumbent_episodes: int = 0  # of the model in force
     both: int = 0  # of these, those of both
     alone: int = 0  # windows at which the candidate has an episode and the model in force has none
+    planned: int = 0  # windows that only the model in force has judged, as they are of a planned stop
 
     def __add__(self, other: ShadowCounts) -> ShadowCounts:
         """Both together; they are of one candidate."""
@@ -116,6 +117,7 @@ class ShadowCounts:
             self.incumbent_episodes + other.incumbent_episodes,
             self.both + other.both,
             self.alone + other.alone,
+            self.planned + other.planned,
         )
 
     @property

@@ -30,7 +30,7 @@ from daemon.runtime.measuring import Measurements
 from daemon.runtime.models import Models
 from daemon.runtime.options import Hold, LoopOptions
 from daemon.runtime.pauses import Pauses
-from daemon.runtime.shadowing import Due, Shadowing
+from daemon.runtime.shadowing import ShadowEnd, Shadowing
 from daemon.runtime.stream_run import StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.steps import Step
@@ -187,7 +187,7 @@ class ModelLifecycle:
                 until_ns = record.until_ns
                 if until_ns is not None:
                     stream.schedule.decided(until_ns, by_drift=record.trigger.cause == Cause.DRIFT)
-                self._shadowing.heard(record)
+                self._shadowing.learn(record)
 
     def heard(self, received: Received) -> None:
         """A control message arrived, for whichever stream: each process hears all of them, in their order."""
@@ -246,7 +246,7 @@ class ModelLifecycle:
             await asyncio.wait({task})
             await self.advance(stream)
 
-    async def _end_shadow(self, stream: StreamRun, due: Due) -> None:
+    async def _end_shadow(self, stream: StreamRun, due: ShadowEnd) -> None:
         """Decide on a candidate that was in shadow."""
         record = due.record
         result = TrainingResult(
@@ -304,7 +304,7 @@ class ModelLifecycle:
     async def _decided(self, stream: StreamRun, result: TrainingResult, record: DecisionRecord) -> None:
         """The decision on a training stands: use its candidate, or report why it is not used."""
         stream.schedule.answered(record.trigger.position, record.trigger.of_topic)
-        self._shadowing.heard(record, own=True)
+        self._shadowing.learn(record, own=True)
         self._shadowing.end_void(stream)
         if record.shadow is not None:
             stream.note_shadow(result, record.in_shadow, record.shadow.until)

@@ -5,10 +5,11 @@ replica that trains knows it of all partitions. What is decided follows from the
 when.
 
 **When.** The shadow is over when every partition that judges has published an interval that ends at or after its end, or any of
-them one more: a partition that has fallen silent holds nobody up. Until then the candidate must have judged at least half of
-the windows of the model in force, and so many that an interval of drift would count (``FEWEST_WINDOWS``): replicas that were
-restarted, or failures of the candidate, have then left out less than they show. If it has judged fewer, it is given as much
-time once more; after that it is refused.
+them one more: a partition that has fallen silent holds nobody up. Intervals that begin later do not count, whenever they are
+read. Until then the candidate must have judged at least half of the windows of the model in force, those of planned stops
+aside: replicas that were restarted, or failures of the candidate, have then left out less than they show. If it has judged
+fewer, it is given as much time once more; after that it is refused. And it is given as much time again for as long as there
+are fewer windows than an interval of drift must have to count (``FEWEST_WINDOWS``): a slow stream has no more.
 
 **The rule** ``shadow``. An episode that both models show is no error of the candidate, and neither can be told from a fault
 that only one has found. So the candidate may show as many episodes alone as the budgets allow for the time that it judged,
@@ -32,6 +33,7 @@ from daemon.documents import counted
 from daemon.domain import DAY_NS, DriftRecord, InputPartition, StreamSpec
 from daemon.model.decision import Rule
 from daemon.model.promotion import by_chance
+from daemon.stream.drift import ALL_TIME
 from daemon.stream.encoding import PublishedDrift
 
 ENOUGH = 0.5
@@ -47,13 +49,10 @@ class ShadowTally:
     parent: str  # the model in force
     model: str  # the candidate
     since_ns: int  # event time
-    counts: ShadowCounts = field(init=False)
-    judged: int = field(default=0, init=False)  # windows of the model in force
+    intervals: dict[int, tuple[ShadowCounts, int]] = field(default_factory=dict, init=False)
+    """By event time of their begin, ns: counts, and windows that the candidate was to judge."""
     reached: dict[InputPartition, int] = field(default_factory=dict, init=False)
     """By partition the end of its newest interval, ns."""
-
-    def __post_init__(self) -> None:
-        self.counts = ShadowCounts(self.model)
 
     def add(self, record: DriftRecord | PublishedDrift) -> None:
         """Take a record, each once."""
@@ -61,31 +60,43 @@ class ShadowTally:
             return
         before = self.reached.get(record.partition, 0)
         self.reached[record.partition] = max(before, record.end_ns)
-        self.judged += record.windows + record.explained
+        counts, judged = self.intervals.get(record.start_ns, (ShadowCounts(self.model), 0))
+        judged += record.windows + record.explained
         if record.shadow is not None and record.shadow.model == self.model:
-            self.counts += record.shadow
+            counts += record.shadow
+            judged -= record.shadow.planned
+        self.intervals[record.start_ns] = counts, judged
+
+    def before(self, end_ns: int) -> tuple[ShadowCounts, int]:
+        """Of the intervals that begin before an event time: counts, and windows that the candidate was to judge."""
+        counts, judged = ShadowCounts(self.model), 0
+        for start_ns, (some, n) in self.intervals.items():
+            if start_ns < end_ns:
+                counts, judged = counts + some, judged + n
+        return counts, judged
+
+    @property
+    def counts(self) -> ShadowCounts:
+        """Of all intervals so far."""
+        return self.before(ALL_TIME)[0]
 
     def is_over(self, until_ns: int, interval_ns: int) -> bool:
         """Whether all that was judged up to this event time is known."""
         ends = self.reached.values()
         return bool(ends) and (min(ends) >= until_ns or max(ends) >= until_ns + interval_ns)
 
-    @property
-    def enough(self) -> bool:
-        """Whether the candidate has judged enough."""
-        return self.counts.windows >= max(ENOUGH * self.judged, FEWEST_WINDOWS)
-
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ShadowDecision:
     """What is decided on a candidate in shadow."""
 
     promoted: bool
     reason: str
     rule: Rule
+    counts: ShadowCounts  # by which it was decided
 
 
-def said(counts: ShadowCounts) -> str:
+def in_words(counts: ShadowCounts) -> str:
     """Counts in words."""
     kinds = [
         f"{what} {n}" for what, n in (("anomaly", counts.anomalies), ("deviation", counts.deviations)) if n
@@ -118,9 +129,9 @@ class InShadow:
         return InShadow(record, bundle, detector, assets, since_ns, until_ns, tally)
 
 
-def verdict(
+def decision_on(
     shadow: InShadow, spec: StreamSpec, interval_ns: int, budgets: Sequence[Budget]
-) -> Verdict | None:
+) -> ShadowDecision | None:
     """What is decided on a candidate; None: nothing yet.
 
     Args:
@@ -129,30 +140,37 @@ def verdict(
         interval_ns: of the drift records.
         budgets: of anomalies and of deviations.
     """
-    tally, until_ns = shadow.tally, shadow.until_ns
-    if not tally.is_over(until_ns, interval_ns):
-        return None
-    counts = tally.counts
-    if tally.enough:
-        return _judged(counts, spec, budgets, shadow.assets)
-    if not tally.is_over(2 * until_ns - shadow.since_ns, interval_ns):
-        return None
-    reason = f"it has judged only {counts.windows} of {tally.judged} windows in shadow, in twice the time"
-    least = max(ENOUGH * tally.judged, FEWEST_WINDOWS)
-    return Verdict(False, reason, Rule("shadow", counts.windows, least, False, at_least=True))
+    tally, lasts_ns, times = shadow.tally, shadow.until_ns - shadow.since_ns, 1
+    while tally.is_over(end_ns := shadow.since_ns + times * lasts_ns, interval_ns):
+        counts, judged = tally.before(end_ns)
+        least, longer = ENOUGH * judged, "" if times == 1 else f", in {times} times the time"
+        if counts.windows >= max(least, FEWEST_WINDOWS):
+            return _judged(counts, spec, budgets, shadow.assets, longer)
+        if times > 1 and counts.windows < least:
+            reason = f"it has judged only {counts.windows} of {judged} windows in shadow{longer}"
+            rule = Rule("shadow", counts.windows, least, False, at_least=True)
+            return ShadowDecision(False, reason, rule, counts)
+        later = [start_ns for start_ns in tally.intervals if start_ns >= end_ns]
+        if not later:
+            return None
+        times = (min(later) - shadow.since_ns) // lasts_ns + 1  # there is nothing new before
+    return None
 
 
-def _judged(counts: ShadowCounts, spec: StreamSpec, budgets: Sequence[Budget], assets: int) -> Verdict:
+def _judged(
+    counts: ShadowCounts, spec: StreamSpec, budgets: Sequence[Budget], assets: int, longer: str
+) -> ShadowDecision:
     """The rule, on a candidate that has judged enough."""
     most = MOST_ALONE * counts.windows
     if counts.alone > most:
         reason = f"it alone has an episode in {counts.alone} of {counts.windows} windows in shadow"
-        return Verdict(False, reason, Rule("shadow", counts.alone, most, False))
+        return ShadowDecision(False, reason + longer, Rule("shadow", counts.alone, most, False), counts)
     days = counts.windows * spec.hop * spec.period_ns / DAY_NS
     allowed = sum(budget.allowed(days, assets) for budget in budgets)
     most = max(by_chance(allowed) + 1.0, counts.only_incumbent)
     passed = counts.only_candidate <= most
-    why = "in shadow"
+    why = f"in shadow{longer}"
     if not passed:
-        why = f"{counts.only_candidate} episodes in shadow that the model in force did not have"
-    return Verdict(passed, f"{why}: {said(counts)}", Rule("shadow", counts.only_candidate, most, passed))
+        why = f"{counts.only_candidate} episodes in shadow{longer} that the model in force did not have"
+    rule = Rule("shadow", counts.only_candidate, most, passed)
+    return ShadowDecision(passed, f"{why}: {in_words(counts)}", rule, counts)

@@ -27,7 +27,7 @@ AGAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Due:
+class ShadowEnd:
     """A decision on a candidate in shadow that is to be published."""
 
     record: DecisionRecord
@@ -64,7 +64,7 @@ class Shadowing:
         self._void: dict[str, str] = {}  # by stream: why its shadow is over without a decision
         self._not_before_s: dict[str, float] = {}  # by stream, on the clock
 
-    def heard(self, record: DecisionRecord, *, own: bool = False) -> None:
+    def learn(self, record: DecisionRecord, *, own: bool = False) -> None:
         """A decision was made: here (``own``), or it was read, in the order of all; after a reconnect all come again.
 
         One that was made here is read after it was heard, and perhaps after others that are older: it counts again when it
@@ -134,7 +134,7 @@ class Shadowing:
             ShadowNow(record.version, record.parent, shadow.since_ns, shadow.until_ns, lambda: tally.counts),
         )
 
-    def due(self, stream: StreamRun) -> Due | None:
+    def due(self, stream: StreamRun) -> ShadowEnd | None:
         """What is to be decided now, by this process; None: nothing."""
         name, shadow = stream.spec.name, stream.shadow
         record = self._records.get(name)
@@ -146,12 +146,12 @@ class Shadowing:
             reason = f"another model is in use since: {stream.version or 'none'}"
             if record.version == stream.version:
                 reason = "it was put in use before its time in shadow was over"
-            return Due(void_shadow(record, now_text(), reason), None)
+            return ShadowEnd(void_shadow(record, now_text(), reason), None)
         if name in self._void:
-            return Due(void_shadow(record, now_text(), self._void[name]), None)
+            return ShadowEnd(void_shadow(record, now_text(), self._void[name]), None)
         if name in self._unusable:
-            return Due(out_of_shadow(record, now_text(), reason=self._unusable[name]), None)
-        found = stream.shadow_verdict()
+            return ShadowEnd(out_of_shadow(record, now_text(), reason=self._unusable[name]), None)
+        found = stream.shadow_decision()
         if found is None or shadow is None:
             return None
         decided = out_of_shadow(
@@ -160,9 +160,9 @@ class Shadowing:
             reason=found.reason,
             promoted=found.promoted,
             rule=found.rule,
-            counts=shadow.tally.counts,
+            counts=found.counts,
         )
-        return Due(decided, shadow.bundle)
+        return ShadowEnd(decided, shadow.bundle)
 
     def void(self, stream: StreamRun, reason: str) -> None:
         """The candidate cannot be decided on any more: that it is over is due."""

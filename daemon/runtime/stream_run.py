@@ -41,7 +41,7 @@ from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill
 from daemon.runtime.history import History, RecordHistory, ReleasedHistory
 from daemon.runtime.schedule import TrainingSchedule
-from daemon.runtime.shadow import InShadow, Verdict, verdict
+from daemon.runtime.shadow import InShadow, ShadowDecision, decision_on
 from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
 from daemon.stream.audit import Audited, SensorAudit, Tallies
 from daemon.stream.decode import KnownBirth
@@ -307,13 +307,13 @@ class StreamRun:
             for pipeline in self.pipelines.values():
                 pipeline.parts.use_shadow(None)
 
-    def shadow_verdict(self) -> Verdict | None:
+    def shadow_decision(self) -> ShadowDecision | None:
         """What is to be decided on the candidate in shadow; None: nothing yet."""
         if self.shadow is None:
             return None
         plan = self.plan
         budgets = [plan.budget] + ([] if plan.deviation_budget is None else [plan.deviation_budget])
-        return verdict(self.shadow, self.spec, to_ns(plan.drift_interval), budgets)
+        return decision_on(self.shadow, self.spec, to_ns(plan.drift_interval), budgets)
 
     def give_up(self, *, committable: bool) -> tuple[str, bytes | None, dict[InputPartition, list[Output]]]:
         """Stop using the model, and judge with none until the next call of ``use``.

@@ -21,22 +21,25 @@ windows they are.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import msgspec
 import numpy as np
 
+from daemon.alert import ShadowCounts
 from daemon.budget import Budget
 from daemon.detector import Detector, Scaling
-from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, InputPartition, Ints, StreamSpec
+from daemon.domain import AlarmPolicy, AlertEvent, AlertKind, InputPartition, Ints, Mask, StreamSpec
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.judge import Judge, Judgement
 from daemon.stream.thresholds import Thresholds
 
-COUNTED = ("windows", "anomalies", "deviations", "episodes", "incumbent_episodes", "both", "alone")
-"""What is counted of each window, as in ``ShadowCounts``."""
+COUNTED = tuple(one.name for one in fields(ShadowCounts) if one.name != "model")
+"""What is counted of each window."""
+_COLUMN = {name: i for i, name in enumerate(COUNTED)}
+_EPISODES = [_COLUMN[name] for name in ("episodes", "incumbent_episodes", "both")]
 CANDIDATE, INCUMBENT = 1, 2
 """Bits: whose episode it is."""
 
@@ -159,37 +162,44 @@ class Shadow:
             for asset in self._theirs.dismissals.with_verdicts | self._theirs.acceptances.assets:
                 self.learn_verdicts(asset)
         assert judge.detector is not None
-        mine = judge.judge(self._own(chunk, scaling, judge.detector.scaling), (), judge.model, judging=True)
+        planned = self._planned(chunk)
+        own = self._own(chunk, planned, scaling, judge.detector.scaling)
+        mine = judge.judge(own, (), judge.model, judging=True)
         if judgement.summands is None:
             return None
         places = judgement.summands.places
         counts = np.zeros((len(places), len(COUNTED)), np.int64)
-        counts[:, 0] = judged = np.isfinite(mine.scores[places])
+        counts[:, _COLUMN["windows"]] = judged = np.isfinite(mine.scores[places])
+        counts[:, _COLUMN["planned"]] = planned[places]
         for event in mine.outputs:
             if isinstance(event, AlertEvent) and event.began:
                 at = self._place(chunk, event, places)
                 if at is not None:
-                    counts[at, 1] += AlertKind.ANOMALY in event.began
-                    counts[at, 2] += AlertKind.DEVIATION in event.began
+                    counts[at, _COLUMN["anomalies"]] += AlertKind.ANOMALY in event.began
+                    counts[at, _COLUMN["deviations"]] += AlertKind.DEVIATION in event.began
         ours = (mine.firing | mine.deviating)[places] & judged
         theirs = (judgement.firing | judgement.deviating)[places] & judged
-        counts[:, 6] = ours & ~theirs
+        counts[:, _COLUMN["alone"]] = ours & ~theirs
         for j in np.flatnonzero(ours | theirs).tolist():
             which = CANDIDATE * bool(ours[j]) | INCUMBENT * bool(theirs[j])
-            counts[j, 3:6] = self._begins(
+            counts[j, _EPISODES] = self._begins(
                 chunk.rows.assets[places[j]], int(chunk.rows.rows[places[j]]), which
             )
         return counts
 
-    def _own(self, chunk: WindowedRows, scaling: Scaling, own: Scaling) -> WindowedRows:
+    def _planned(self, chunk: WindowedRows) -> Mask:
+        """Which rows are of a planned stop."""
+        rows, maintenance = chunk.rows, self._theirs.maintenance
+        if not maintenance:
+            return np.zeros(len(rows.assets), bool)
+        covered = [
+            maintenance.covers(asset, row) for asset, row in zip(rows.assets, rows.rows.tolist(), strict=True)
+        ]
+        return np.array(covered, bool)
+
+    def _own(self, chunk: WindowedRows, planned: Mask, scaling: Scaling, own: Scaling) -> WindowedRows:
         """The chunk with the windows that the candidate judges, in its units; there is nothing in it to be filled."""
-        due, rows, maintenance = chunk.due, chunk.rows, self._theirs.maintenance
-        if maintenance:
-            covered = [
-                maintenance.covers(asset, row)
-                for asset, row in zip(rows.assets, rows.rows.tolist(), strict=True)
-            ]
-            due = due & ~np.array(covered, bool)
+        due = chunk.due & ~planned
         kept = due[chunk.wanted]
         windows = chunk.windows if kept.all() else chunk.windows.take(np.flatnonzero(kept))
         if not own.same_as(scaling):

@@ -23,7 +23,7 @@ from daemon.errors import BrokerError, OvertakenError, PointerMovedError
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.runtime.deciding import into_shadow, out_of_shadow
-from daemon.runtime.shadow import InShadow, verdict
+from daemon.runtime.shadow import InShadow, decision_on
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.encoding import PublishedDrift
@@ -71,7 +71,7 @@ def shadow_of(records: Sequence[PublishedDrift]) -> InShadow:
 
 
 def decided(records: Sequence[PublishedDrift]) -> tuple[bool, Rule] | None:
-    found = verdict(shadow_of(records), SPEC, HOUR_NS, [Budget(1.0)])
+    found = decision_on(shadow_of(records), SPEC, HOUR_NS, [Budget(1.0)])
     return None if found is None else (found.promoted, found.rule)
 
 
@@ -86,10 +86,10 @@ def test_it_is_over_when_every_partition_is_or_one_is_further() -> None:
 def test_records_of_before_of_other_models_and_candidates_do_not_count() -> None:
     others = [replace(one, model="v0") for one in hours(*[9] * 6)]
     tally = shadow_of([*hours(5, 6, 7, first=7), *others, *hours(40, 2)]).tally
-    assert (tally.judged, tally.counts.windows) == (42, 42)
+    assert (tally.before(DAY_NS)[1], tally.counts.windows) == (42, 42)
     other = [replace(one, shadow=ShadowCounts("v9", 8)) for one in hours(8)]
     tally = shadow_of([*other, *(replace(one, shadow=None) for one in hours(4)), *hours(1)]).tally
-    assert (tally.judged, tally.counts.windows) == (13, 1)
+    assert (tally.before(DAY_NS)[1], tally.counts.windows) == (13, 1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_it_may_show_alone_what_the_budget_and_chance_allow_or_the_model_in_forc
 
 
 def test_the_reason_says_what_both_have_shown() -> None:
-    found = verdict(
+    found = decision_on(
         shadow_of(hours(*[3600] * 6, counts=ShadowCounts("v2", 0, 3, 1, 4, 3, 1))),
         SPEC,
         HOUR_NS,
@@ -138,10 +138,38 @@ def test_one_that_has_judged_too_little_is_given_as_much_time_again() -> None:
     assert decided(lost[:6]) is None
     assert decided(lost[:11]) is None
     assert decided(lost) == (False, Rule("shadow", 480, 600.0, False, at_least=True))
-    assert decided([*lost[:6], *hours(300, first=16)]) is not None
-    few = hours(*[5] * 12)
-    assert decided(few[:6]) is None  # 30 windows say nothing
-    assert decided(few[:7]) == (True, Rule("shadow", 0, pytest.approx(1.0, abs=0.1), True))
+    assert decided([*lost[:6], *hours(*[300] * 6, first=16)]) is not None
+
+
+@pytest.mark.parametrize(("each", "times"), [(5, 2), (2, 3), (1, 6)])
+def test_a_slow_stream_is_given_time_until_there_are_enough_windows(each: int, times: int) -> None:
+    """30 windows say nothing."""
+    slow = hours(*[each] * 6 * times)
+    assert decided(slow[:-1]) is None
+    found = decision_on(shadow_of(slow), SPEC, HOUR_NS, [Budget(1.0)])
+    assert found is not None
+    assert found.promoted
+    assert found.reason.startswith(f"in shadow, in {times} times the time: ")
+    assert found.counts.windows == 6 * each * times
+    gap = hours(*[each] * 6) + hours(40, first=10 + 600)
+    assert decided(gap) is None
+    assert decided([*gap, *hours(*[0] * 5, first=11 + 600)]) is not None
+
+
+def test_the_decision_does_not_depend_on_when_the_counts_are_read() -> None:
+    first = hours(*[3600] * 6)
+    late = hours(3600, counts=ShadowCounts("v2", 0, 9, 0, 9, 0, 0, 40), first=16)
+    for records in (first, [*first, *late], [*late, *first[:5], *hours(3600, first=15)]):
+        found = decision_on(shadow_of(records), SPEC, HOUR_NS, [Budget(1.0)])
+        assert found is not None
+        assert (found.promoted, found.counts) == (True, ShadowCounts("v2", 6 * 3600))
+
+
+def test_windows_of_planned_stops_were_not_to_be_judged() -> None:
+    stop = [replace(one, shadow=ShadowCounts("v2", 0, planned=3600)) for one in hours(*[3600] * 4)]
+    assert decided([*stop, *hours(3600, 3600, first=14)]) is not None
+    lost = [replace(one, shadow=ShadowCounts("v2", 0)) for one in hours(*[3600] * 4)]
+    assert decided([*lost, *hours(3600, 3600, first=14)]) is None
 
 
 def test_the_records_of_before_and_after() -> None:

@@ -212,7 +212,7 @@ def test_a_stop_is_left_out() -> None:
     readings = rows({20: (5.0, 0.0), 100: (5.0, 0.0)}, 160)
     pipeline = make(maintenance=[MaintenanceWindow("m", 10 * SECOND_NS, 50 * SECOND_NS)])
     pipeline.parts.use_shadow(replace(CENTRE, version="twin"))
-    assert total(feed_all(pipeline, readings)) == ShadowCounts("twin", 117, 1, 0, 1, 1, 1)
+    assert total(feed_all(pipeline, readings)) == ShadowCounts("twin", 117, 1, 0, 1, 1, 1, planned=40)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -267,6 +267,7 @@ def test_the_counts_are_in_the_drift_message_and_read_back() -> None:
         "incumbent_episodes": 1,
         "both": 1,
         "alone": 0,
+        "planned": 0,
     }
     read = read_drift(message)
     assert (read.shadow, read.windows + read.explained) == (record.shadow, 47)

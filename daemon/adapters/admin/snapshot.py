@@ -166,6 +166,7 @@ def _shadow(shadow: ShadowNow | None) -> dict[str, Any] | None:
         "incumbent_episodes": counts.incumbent_episodes,
         "both": counts.both,
         "alone": counts.alone,
+        "planned": counts.planned,
     }
 
 
