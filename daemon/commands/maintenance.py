@@ -48,7 +48,7 @@ def named(order: MaintenanceOrder, configured: Collection[str] = ()) -> Maintena
         UsageError: it cannot be used.
     """
     if order.end <= order.start:
-        raise UsageError("a planned stop lasts longer than nothing: write 2h, as in: add pump-01 2h")
+        raise UsageError("a planned stop lasts longer than nothing: write how long, as 30m or 2h")
     try:
         name = order.maintenance or _made_name(order)
         order = msgspec.structs.replace(order, maintenance=name)

@@ -21,6 +21,7 @@ from daemon.runtime.topic_history import TopicHistory
 from tests.runtime.scripted import (
     SPEC,
     MeasuredHistory,
+    line,
     trained_bundle,
 )
 from tests.stream.decode.payloads import message
@@ -103,6 +104,16 @@ def test_the_replica_that_reads_partition_0_of_the_first_topic_trains(
     run.open(Assigned(partition, 0, 0))
     assert (run.next_job() is not None) is leads
     assert run.needs_history_extent is leads
+
+
+def test_a_stream_knows_the_assets_of_its_partitions() -> None:
+    run = StreamRun(StreamPlan(SPEC, retrain_every=None))
+    pipeline = run.open(Assigned(PUMPS_0, 0, 0))
+    assert not run.knows("p1")
+    for _ in pipeline.feed(PolledRecords(PUMPS_0, [line(0, "p1", 0.0, 0.5, 0.5)])):
+        pass
+    assert run.knows("p1")
+    assert not run.knows("p2")
 
 
 @pytest.mark.parametrize("kind", SPARKPLUG)

@@ -65,7 +65,7 @@ def test_one_that_ends_soon_goes_before_one_whose_rule_ends_late() -> None:
         stop(f"r{n}", 0, rrule=f"FREQ=DAILY;UNTIL=1970{n // 28 + 2:02d}{n % 28 + 1:02d}T000000Z")
         for n in range(MOST_ORDERS)
     ]
-    maintenance = told(*ruled, stop("late", 300))
+    maintenance = told(*reversed(ruled), stop("late", 300))
     assert names(maintenance) == {"late", *(f"r{n}" for n in range(1, MOST_ORDERS))}
 
 

@@ -16,10 +16,10 @@ class NewStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     lasts: str  # a duration, as 2h
     assets: tuple[str, ...] = ()  # names, or what people type: several with commas between them
-    stream: str = ""  # whose assets they are; empty: of any stream
     everything: bool = False  # of all assets, instead of naming them
     reason: str = ""
     by: str = ""
+    stream: str = ""  # whose assets they are; empty: of any stream
 
 
 class EndedStop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

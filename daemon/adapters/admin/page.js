@@ -457,7 +457,7 @@ function show(s, rate) {
   part("drift", only(s.streams, "drift"), driftPanel);
   part("drill", only(s.streams, "drill"), drillPanel);
   part("audits", only(s.streams, "imputation"), auditTable);
-  part("stops", [s.stops, day], stopsPanel);
+  part("stops", [s.stops, s.more_stops, day], stopsPanel);
   part("decisions", [only(s.streams, "decisions"), day], decisionsPanel);
   part("models", [only(s.streams, "model", "calibration", "trained_at", "models", "training", "shadow"), day], modelPanel);
   for (const canvas of document.querySelectorAll("canvas[data-spark]"))

@@ -48,9 +48,10 @@ function stopRow(stop, day) {
   );
 }
 
-function stopsPanel([stops, day]) {
+function stopsPanel([stops, more, day]) {
   const rows = stops.map((stop) => stopRow(stop, day));
   if (!rows.length) rows.push(h("div", "empty", "None is planned."));
+  if (more) rows.push(h("div", "row dim", "and " + count(more) + " more: see anomalyd maintenance list"));
   if (control) rows.push(h("div", "row", stopButton("Plan a stop …", "", "", "plan")));
   return rows;
 }

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
-from daemon.adapters.admin.told import active_stop, decisions_json, stops_json, verdict_json
+from daemon.adapters.admin.told import STOPS_SHOWN, active_stop, decisions_json, stops_json, verdict_json
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import (
     AssetScores,
@@ -69,6 +69,7 @@ def snapshot(status: Status) -> dict[str, Any]:
         "episodes": [_alert(status, e) for e in order[:EPISODES_SHOWN]],
         "recent": [_alert(status, e) for e in closed[:EPISODES_SHOWN]],
         "stops": stops_json(stops),
+        "more_stops": max(len(stops) - STOPS_SHOWN, 0),
         "streams": [_stream(s, by_asset, stops) for s in status.streams.values()],
     }
 

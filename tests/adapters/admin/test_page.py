@@ -6,14 +6,22 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
 from daemon.adapters.telemetry import Lifecycle, ShadowNow, Status
 from daemon.alert import ShadowCounts
-from daemon.control import Control, Feedback, MaintenanceOrder, RetrainRequest, Verdict, read_control
+from daemon.control import (
+    Control,
+    Feedback,
+    MaintenanceOrder,
+    Received,
+    RetrainRequest,
+    Verdict,
+    read_control,
+)
 from daemon.domain import Phase
 from daemon.runtime.deciding import into_shadow
 from daemon.trigger import Cause, Trigger
@@ -266,6 +274,11 @@ def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Pag
     assert one.end - one.start == timedelta(minutes=90)
     assert (every.assets, every.end - every.start) == ((), timedelta(hours=2))
     assert training == RetrainRequest("compressors", by="kim")
+    start = datetime(2100, 1, 1, tzinfo=UTC)
+    more = [MaintenanceOrder(f"later {n}", start, start + timedelta(days=n + 1)) for n in range(30)]
+    port.status.people.heard([Received(100 + n, 0, each) for n, each in enumerate(more)], anew=False)
+    page.wait("document.querySelector('#stops').innerText.includes('more: see anomalyd maintenance list')")
+    assert page.misfits() == []
     opens(
         page, "end/overhaul of both"
     )  # another replica's topic is not read here: the daemon does not know it

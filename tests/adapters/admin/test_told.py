@@ -133,7 +133,7 @@ def test_an_asset_in_a_stop_has_its_name(status: Status) -> None:
 def test_what_is_kept_and_shown_is_bounded_and_a_topic_made_anew_begins_anew(status: Status) -> None:
     heard(status, *(MaintenanceOrder(f"s{n:03d}", NOW, NOW + (n + 1) * HOUR) for n in range(150)))
     heard(status, *(Feedback(f"f{n}", Verdict.PLANNED) for n in range(1_500)), anew=False)
-    assert len(snapshot(status)["stops"]) == 20
+    assert (len(snapshot(status)["stops"]), snapshot(status)["more_stops"]) == (20, 80)
     assert len(status.people.stops()) == 100
     assert min(one.stop.window.name for one in status.people.stops()) == "s050"
     assert len(status.people.verdicts) == 1_000
