@@ -9,10 +9,12 @@ import asyncio
 
 from daemon.adapters.kafka import CheckResult
 from daemon.adapters.schemas import RegistryError, SchemaRegistry
+from daemon.asset_drift import FEWEST_WINDOWS
 from daemon.commands.conditions import conditions_in_topics, declared_conditions
 from daemon.commands.topic_records import readings_in_topics
 from daemon.commands.wiring import connection_problem, probe
 from daemon.config import HttpSection, Settings, unknown_environment
+from daemon.domain import to_ns
 from daemon.errors import ConfigError
 from daemon.mapping import RegistryAddress
 from daemon.runtime.admin_port import control_token
@@ -29,6 +31,7 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
         results.append(CheckResult("environment", True, "every ANOMALYD_ variable names a key"))
     results += declared_conditions(stream.spec() for stream in settings.streams)
     results += decoders(settings)
+    results += short_shadows(settings)
     results += page_control(settings.http)
     problem = connection_problem(settings)
     if problem is not None:
@@ -40,6 +43,20 @@ async def check(settings: Settings, *, broker: bool) -> list[CheckResult]:
     if broker and (address := settings.schema_registry.address()) is not None:
         results.append(await _registry_answers(address))
     return results
+
+
+def short_shadows(settings: Settings) -> list[CheckResult]:
+    """The streams of which one asset has too few windows in a shadow for a decision."""
+    lasts, found = settings.promotion.shadow, []
+    for spec in (stream.spec() for stream in settings.streams if lasts is not None):
+        windows = 0 if lasts is None else to_ns(lasts) // (spec.hop * spec.period_ns)
+        if windows < FEWEST_WINDOWS:
+            detail = (
+                f"an asset has {windows} windows in promotion.shadow, and {FEWEST_WINDOWS} are needed:"
+                " it takes as many times as long as they take"
+            )
+            found.append(CheckResult(f"shadow of {spec.name}", True, detail))
+    return found
 
 
 def page_control(http: HttpSection) -> list[CheckResult]:

@@ -37,6 +37,17 @@ async def test_each_variable_that_names_no_key_is_a_result(monkeypatch: pytest.M
     assert "ANOMALYD_MODLE__SEED" in failed[0].detail
 
 
+async def test_a_shadow_that_is_short_for_a_slow_stream_is_noted() -> None:
+    for period, noted in (("1s", False), ("30m", True)):
+        given = {"streams": [STREAM | {"period": period}], "promotion": {"shadow": "6h"}}
+        *_, last = await check(load(None, (), given), broker=False)
+        assert last.ok
+        assert (last.what == "shadow of s") is noted
+    assert last.detail == (
+        "an asset has 12 windows in promotion.shadow, and 32 are needed: it takes as many times as long as they take"
+    )
+
+
 async def test_the_token_of_the_page_is_looked_at(tmp_path: Path) -> None:
     http = {"control": True, "control_token_file": str(tmp_path / "token")}
     settings = load(None, (), {"streams": [STREAM], "http": http})
