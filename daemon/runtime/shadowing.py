@@ -59,7 +59,7 @@ class Shadowing:
         self._pauses = pauses
         self._clock = clock
         self._records: dict[str, DecisionRecord | None] = {}  # by stream: the candidate that is in shadow
-        self._over: set[tuple[str, str, str]] = set()  # shadows that are over for good, see ``_begin_of``
+        self._over: set[tuple[str, str, str]] = set()  # shadows that were ended here, see ``_begin_of``
         self._unusable: dict[str, str] = {}  # by stream: why that candidate cannot be used here
         self._void: dict[str, str] = {}  # by stream: why its shadow is over without a decision
         self._not_before_s: dict[str, float] = {}  # by stream, on the clock
@@ -68,8 +68,7 @@ class Shadowing:
         """A decision was made: here (``own``), or it was read, in the order of all; after a reconnect all come again.
 
         One that was made here is read after it was heard, and perhaps after others that are older: it counts again when it
-        is read. Only a shadow of which it is known that it is over by a decision on it, or by one that was made here, does
-        not begin again.
+        is read. Only a shadow that one that was made here has ended does not begin again.
         """
         known = self._records.get(record.stream)
         if record.in_shadow and (record == known or _begin_of(record) in self._over):
@@ -80,8 +79,6 @@ class Shadowing:
             self._void.pop(record.stream, None)
             if own and known is not None:
                 self._over.add(_begin_of(known))
-        if record.shadow is not None and record.shadow.over:
-            self._over.add(_begin_of(record))
         self._records[record.stream] = now
 
     def _valid(self, stream: StreamRun) -> DecisionRecord | None:
