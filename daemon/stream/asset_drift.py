@@ -3,8 +3,8 @@
 An asset's windows of one event-time interval are added up, those left out that an episode explains (``drift``), beside
 those of earlier ones as far as they still count (``AssetDriftReference.memory``). Its interval is over with its last row,
 or with the asset's first row after it where that one is missing: so what is known of an asset follows from its own rows alone,
-in their order, and a successor that reads them again comes to the same. Sums are of single precision: 4 (1 + 2 Z + 6 C)
-bytes per asset, and 56 for the rest.
+in their order, and a successor that reads them again comes to the same. Sums take 8 (1 + 2 Z + 6 C)
+bytes per asset, and 56 for the rest: of single precision they would lose the small spread of a latent beside its level.
 
 What an interval is measured against, and the thresholds: ``daemon.asset_drift``. After ``EXCEEDANCES`` intervals in a row
 beyond them a ``drift`` of *the asset* opens; it closes once none has been beyond for as long as sums hold, a day: within
@@ -69,14 +69,15 @@ class AssetDrifts:
 
     Attributes:
         found: of the intervals that ended since the last record, those beyond their thresholds; bounded.
-        moves: whether so many assets drift that it is the fleet, as of the last record.
+        moves: see ``FleetDrift``, as of the last record.
+        alone: whether that fleet is a single asset, whose own alert says so.
     """
 
     def __init__(self, spec: StreamSpec, interval_ns: int, assets: AssetTable, episodes: Episodes) -> None:
         self.spec = spec
         self.interval_ns = interval_ns
         self.found: list[DriftingAsset] = []
-        self.moves = False
+        self.moves = self.alone = False
         self._assets = assets
         self._episodes = episodes
         self._full = interval_ns // (spec.period_ns * spec.hop)  # windows of a whole interval
@@ -96,7 +97,7 @@ class AssetDrifts:
         self._beyond = assets.column(np.int64, NONE)  # the newest beyond them
         self._windows = assets.column(np.int64, 0)  # of the interval
         self._whole = assets.column(np.float64, 0.0)  # intervals in the sums, as far as they still count
-        self._sums = np.empty((0, 0), np.float32)  # (N, K + C) ``terms``, and what was expected
+        self._sums = np.empty((0, 0), np.float64)  # (N, K + C) ``terms``, and what was expected
         assets.register(self)
 
     # -------------------------------------------------------------- state
@@ -111,7 +112,7 @@ class AssetDrifts:
     def use(self, detector: Detector | None) -> None:
         """Measure against this model's reference from now on; what was added up under another is void."""
         reference = None if detector is None else detector.drift.assets
-        self._reference, self.found, self.moves = reference, [], False
+        self._reference, self.found, self.moves, self.alone = reference, [], False, False
         for column in (self._interval, self._judged, self._first, self._beyond):
             column.values[:] = NONE
         self._exceeded.values[:] = self._windows.values[:] = 0
@@ -124,21 +125,21 @@ class AssetDrifts:
             self._weights = weights(reference.memory)
             self._places = {name: i for i, name in enumerate(reference.names)}
             numbers = width(self._latents, len(self.spec.sensors)) + len(self.spec.sensors)
-        self._sums = np.zeros((self._assets.capacity, numbers), np.float32)
+        self._sums = np.zeros((self._assets.capacity, numbers), np.float64)
 
     def snapshot(self, slot: int) -> AssetDriftState | None:
         """The part of an asset's record; None where nothing is known."""
         interval, judged, exceeded, first, last, windows = (int(one.values[slot]) for one in self._columns)
         if interval == judged == NONE and not self._sums[slot].any():
             return None
-        whole, sums = float(self._whole.values[slot]), self._sums[slot].astype("<f4").tobytes()
+        whole, sums = float(self._whole.values[slot]), self._sums[slot].astype("<f8").tobytes()
         return AssetDriftState(
             self.interval_ns, interval, judged, exceeded, first, last, windows, whole, sums
         )
 
     def restore(self, slot: int, state: AssetDriftState) -> None:
         """Continue with an asset under the same model; of intervals of another length nothing is of use."""
-        sums = np.frombuffer(state.sums, "<f4")
+        sums = np.frombuffer(state.sums, "<f8")
         if state.interval_ns != self.interval_ns or len(sums) != self._sums.shape[1]:
             return
         numbers = (state.interval, state.judged, state.exceeded, state.first, state.beyond, state.windows)
@@ -149,11 +150,11 @@ class AssetDrifts:
 
     def snapshot_partition(self) -> DriftingState:
         """The part of the partition's record."""
-        return DriftingState(sorted(self.found), self.moves)
+        return DriftingState(sorted(self.found), self.moves, self.alone)
 
     def restore_partition(self, state: DriftingState) -> None:
         """Continue with a partition under the same model."""
-        self.found, self.moves = list(state.drifting), state.fleet_moves
+        self.found, self.moves, self.alone = list(state.drifting), state.fleet_moves, state.fleet_alone
 
     @property
     def _columns(self) -> Sequence[Column]:
@@ -200,7 +201,7 @@ class AssetDrifts:
         added = terms(summands.posterior[which], summands.residual[which], summands.readings[which])
         expected = np.clip(np.nan_to_num(summands.expected[which]), -LIMIT, LIMIT)
         seen = np.isfinite(summands.residual[which])
-        added = np.concatenate([added, np.where(seen, expected, 0.0)], axis=1).astype(np.float32)
+        added = np.concatenate([added, np.where(seen, expected, 0.0)], axis=1)
         numbers = self._sums.shape[1]
         cells = (summands.slots[which] * numbers)[:, None] + np.arange(numbers)
         np.add.at(self._windows.values, summands.slots[which], 1)
@@ -210,7 +211,7 @@ class AssetDrifts:
         """The intervals of the assets of these windows, one each, are over."""
         assert self._reference is not None
         slots = summands.slots[at]
-        ended, sums = self._interval.values[slots], self._sums[slots].astype(np.float64)
+        ended, sums = self._interval.values[slots], self._sums[slots]
         enough = self._windows.values[slots] >= fewest_windows(self._full)
         self._interval.values[slots] = NONE
         self._windows.values[slots] = 0
@@ -222,7 +223,7 @@ class AssetDrifts:
         age = np.searchsorted(self._weights, self._whole.values[slots], side="right") - 1
         edges = self._reference.threshold[np.maximum(age, 0), which]
         known = enough & (age >= 0) & np.isfinite(edges).any(1)
-        self._sums[slots[enough]] *= np.float32(memory)
+        self._sums[slots[enough]] *= memory
         self._whole.values[slots[enough]] *= memory
         at, slots, ended, sums = at[known], slots[known], ended[known], sums[known]
         if not len(slots):
@@ -239,7 +240,7 @@ class AssetDrifts:
             return []
         self._note(names, ended, judged)
         events: list[tuple[float, AlertEvent]] = []
-        openable = beyond & (self._exceeded.values[slots] >= EXCEEDANCES) & (not self.moves)
+        openable = beyond & (self._exceeded.values[slots] >= EXCEEDANCES) & (self.alone or not self.moves)
         closable = ended - self._beyond.values[slots] >= self._span
         closable &= np.array([name in self._episodes.assets for name in names])
         for i in np.flatnonzero(openable | closable).tolist():
@@ -299,7 +300,7 @@ class AssetDrifts:
         judged = int(np.count_nonzero(lately))
         drifting = int(np.count_nonzero(lately & (self._exceeded.values > 0)))
         fleet = drifting > MOST_NAMED or 2 * drifting > judged
-        self.moves = fleet and drifting > 1
+        self.moves, self.alone = fleet, judged == drifting == 1
         return FleetDrift(judged, drifting, fleet, _taken(self.found, (interval + 1) * self.interval_ns))
 
 

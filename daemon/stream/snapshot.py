@@ -281,7 +281,7 @@ class AssetDriftState(msgspec.Struct, frozen=True, array_like=True):
     beyond: int  # the newest beyond them
     windows: int  # of the interval
     whole: float  # intervals in the sums, as far as they still count
-    sums: bytes  # single precision, with those of earlier intervals
+    sums: bytes  # with those of earlier intervals
 
 
 class AssetState(msgspec.Struct, frozen=True, array_like=True):
@@ -397,6 +397,7 @@ class DriftingState(NamedTuple):
 
     drifting: list[DriftingAsset]
     fleet_moves: bool
+    fleet_alone: bool
 
 
 class SequenceState(msgspec.Struct, frozen=True, array_like=True):
@@ -432,6 +433,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     first_exceeded_ns: int
     drifting: list[DriftingAsset]  # that the next drift record names
     fleet_moves: bool
+    fleet_alone: bool
     drift_episode: IncidentState | None
     sequences: list[SequenceState]
     controlled: int  # control messages before this position have been taken ...
@@ -453,7 +455,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     @property
     def drifting_state(self) -> DriftingState:
         """The part of ``AssetDrifts``."""
-        return DriftingState(self.drifting, self.fleet_moves)
+        return DriftingState(self.drifting, self.fleet_moves, self.fleet_alone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

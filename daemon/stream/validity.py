@@ -547,7 +547,7 @@ def _asset_drift_fault(known: AssetDriftState | None) -> str | None:
         return f"drift exceeded {known.exceeded} times in intervals of {known.interval_ns} ns"
     if any(number != NONE and abs(number) * known.interval_ns > FAR for number in intervals):
         return f"drift of intervals {intervals}"
-    if len(known.sums) % 4 or not (np.abs(np.frombuffer(known.sums, "<f4")) < LARGEST_SUM).all():
+    if len(known.sums) % 8 or not (np.abs(np.frombuffer(known.sums, "<f8")) < LARGEST_SUM).all():
         return "drift sums are not finite"
     return None
 

@@ -136,8 +136,38 @@ def test_what_an_interval_adds_up_to_is_that_of_its_windows_one_by_one(
     for key, one in found.items():
         mean, spread = expected[key]
         nats = 0.5 * (np.log(usual / np.maximum(spread, 1e-6)) + (spread + mean**2) / usual - 1.0)
-        assert one.latent_kl == pytest.approx(nats[0], rel=1e-3, abs=1e-4)
-        assert one.residual_kl == pytest.approx(nats[1 : 1 + C].sum(), rel=1e-3, abs=1e-4)
+        assert one.latent_kl == pytest.approx(nats[0], rel=1e-9, abs=1e-9)
+        assert one.residual_kl == pytest.approx(nats[1 : 1 + C].sum(), rel=1e-9, abs=1e-9)
+
+
+def test_a_small_spread_beside_a_level_is_not_lost() -> None:
+    count, width = 20_000, 0.003
+    rng = np.random.default_rng(0)
+    about = reference(threshold=1e-3)
+    about.mean[0, 0], about.variance[0, 0] = 3.1, width**2
+    assets = AssetTable(100)
+    made = AssetDrifts(SPEC, count * SECOND_NS, assets, Episodes(SPEC, PUMPS_0, POLICY))
+    made.use(replace(CENTRE, asset_drift=about))
+    slot, none = assets.add("p1"), np.zeros(count, bool)
+    posterior = rng.normal(3.1, width, (count, 1))
+    cells = rng.normal(0.0, 1.0, (count, C))
+    places = np.arange(count)
+    made.add(
+        Summands(
+            places,
+            np.full(count, slot),
+            places * SECOND_NS,
+            posterior,
+            cells,
+            np.ones(count),
+            cells,
+            cells,
+            none,
+            none,
+        )
+    )
+    found = made.at_end_of(0)
+    assert (found.judged, found.assets) == (1, ())
 
 
 @given(st.integers(1, 900), st.sets(st.integers(0, 900)))
@@ -173,6 +203,22 @@ def test_one_asset_that_drifts_is_named_and_no_other_and_not_the_stream() -> Non
     assert [one.fleet.judged for one in found] == [4] * 10
     assert all(one.verdict == "ok" for one in found[2:])
     assert [one.explained for one in found[2:8]] == [60] * 6  # its windows count for it alone
+
+
+def test_the_only_asset_is_a_fleet_of_its_own_whose_windows_stay_in_the_records() -> None:
+    readings = numbered([one for one in rows({"p3": (60, 600, 0.0, 2.5)}) if one.asset == "p3"])
+    outputs = feed_all(make(detector=replace(DETECTOR, drift_threshold=0.5)), readings)
+    assert told(outputs, AlertKind.DRIFT) == [(239, "opened", "p3")]
+    assert [(one.windows, one.explained) for one in records(outputs)[1:]] == [(60, 0)] * 9
+    first = make(detector=DETECTOR)
+    feed(first, readings[:400])
+    second = make(detector=replace(DETECTOR, version="centre-2"), publish_from=400)
+    assert first.replay_from() <= 400
+    assert (gone := list(first.saving()))
+    assert take_over(second, gone)
+    (left,) = records(second.predecessor_outputs())
+    assert (left.explained, left.fleet.moves) == (0, True)
+    assert left.windows > 30
 
 
 def test_where_most_assets_drift_it_is_the_stream() -> None:

@@ -23,7 +23,20 @@ def partition() -> PartitionState:
     )
     change = ModelChange(0, 0, "m", SCALING).snapshot()
     return PartitionState(
-        snapshot.layout(SPEC), 12, [change], fleet, 3, *DriftState.none(60), [], False, None, [], 0, -1, []
+        snapshot.layout(SPEC),
+        12,
+        [change],
+        fleet,
+        3,
+        *DriftState.none(60),
+        [],
+        False,
+        False,
+        None,
+        [],
+        0,
+        -1,
+        [],
     )
 
 
