@@ -203,7 +203,9 @@ class Acceptances:
                 level.add(float(row.observed[c]), float(row.expected[c]))
                 if level.rows >= self._lasting:
                     if self._is_learned(level):
-                        level.seen = one.began  # longer ago than a level is due after it was seen
+                        level.seen = (
+                            one.began - 1
+                        )  # not by this baseline, and longer ago than a level stays due
                     level.forget_rows()
 
     def _is_learned(self, level: AcceptedLevel) -> bool:
@@ -213,6 +215,14 @@ class Acceptances:
         if apart > max(level.size / 2.0, NORMAL * level.spread) or apart > abs(observed - level.expected):
             return False
         return level.side * (observed - expected) < level.size / 2.0
+
+    def taken_in(self, asset: str, row: int) -> bool:
+        """Whether the asset's baseline has taken in a level up to a row: its model has not learned that one."""
+        return any(
+            one.began <= level.seen <= row
+            for one in self._assets.get(asset, ())
+            for level in one.levels.values()
+        )
 
     def is_accepting(self, asset: str) -> bool:
         """Whether the score of the asset's present row has shown a level that is due."""

@@ -17,6 +17,7 @@ from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_drift import MOST_NAMED, AssetDrifts
 from daemon.stream.assets import AssetTable
+from daemon.stream.course_state import AcceptedState
 from daemon.stream.encoding import encode
 from daemon.stream.incident import ASSET_DRIFT, EpisodeStart
 from daemon.stream.summands import Summands
@@ -262,6 +263,22 @@ def test_a_planned_stop_is_no_drift_nor_are_the_windows_that_reach_into_it(memor
     assert of_kind(outputs, AlertKind.DRIFT) == []
     assert [one.explained for one in records(outputs)] == [0, *[60] * 6, SPEC.window - 1, *[0] * 7]
     assert not any(one.fleet.drifting for one in records(outputs))
+
+
+def test_what_was_accepted_of_an_asset_makes_no_drift_of_its_own() -> None:
+    readings = rows({"p3": (60, 420, 0.0, 2.5)})
+    for seen, alerts in (
+        (100, []),
+        (-1, [(239, "opened"), (479, "closed")]),
+        (300, [(239, "opened"), (359, "closed")]),
+    ):
+        pipeline = make(detector=DETECTOR)
+        outputs = feed(pipeline, readings[:200])
+        pipeline.episodes.acceptances.restore("p3", [AcceptedState("f", 0, [("b", 1, 2.5, seen)])])
+        outputs += feed(pipeline, readings[200:]) + feed(pipeline, [], ended=True)
+        drifts = of_kind(outputs, AlertKind.DRIFT)
+        assert [(one.row_ns // SECOND_NS, str(one.phase)) for one in drifts] == alerts
+        assert [one.fleet.drifting for one in records(outputs)] == [0, *[1] * 6, 0, 0, 0]
 
 
 # ------------------------------------------------------------------ a successor
