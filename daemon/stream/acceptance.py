@@ -165,6 +165,22 @@ class Acceptances:
         self._assets[asset] = [*known, alert][-MOST_ACCEPTED:]
         self.due.add(asset)
 
+    def fingerprints(self, asset: str) -> set[str]:
+        """The accepted alerts of an asset."""
+        return {one.fingerprint for one in self._assets.get(asset, ())}
+
+    def learn(self, asset: str, states: Iterable[AcceptedState]) -> None:
+        """Take over what was accepted under another model; what this one knows already, and has seen, stays."""
+        known = self.fingerprints(asset)
+        new = [_restored(state) for state in states if state.fingerprint not in known]
+        for one in new:
+            for level in one.levels.values():
+                level.seen = UNSEEN
+                level.forget_rows()
+        if new:
+            self._assets[asset] = [*self._assets.get(asset, []), *new][-MOST_ACCEPTED:]
+            self.due.add(asset)
+
     def take_back(self, asset: str, fingerprint: str) -> bool:
         """What was accepted of an alert is not normal any more; False: nothing was."""
         known = self._assets.get(asset, [])
@@ -187,7 +203,7 @@ class Acceptances:
     def begin(self, asset: str, row: int) -> None:
         """The asset's baseline begins at a row: all that was accepted is due."""
         for one in self._assets.get(asset, ()):
-            one.began = row
+            one.began = max(one.began, row)
             for level in one.levels.values():
                 level.seen = UNSEEN
                 level.forget_rows()
@@ -195,7 +211,7 @@ class Acceptances:
 
     def follow(self, asset: str, row: SustainedRow) -> None:
         """Take in a scored row at which nothing of the asset is open: the model may have learned a level."""
-        for one in self._assets[asset]:
+        for one in self._begun(asset, row.row):
             for (name, _), level in one.levels.items():
                 c = self._spec.sensors.index(name)
                 if level.seen != UNSEEN or not row.present[c]:
@@ -315,13 +331,17 @@ class Acceptances:
         sizes: dict[Side, float] = {}
         if asset not in self.due:
             return sizes
-        for one in self._assets[asset]:
+        for one in self._begun(asset, row):
             for side, level in one.levels.items():
                 if level.seen == UNSEEN or row - level.seen < self._lasting:
                     sizes[side] = max(sizes.get(side, 0.0), self._left(level, expected))
-        if not sizes:
+        if not sizes and all(row >= one.began for one in self._assets[asset]):
             self.due.discard(asset)
         return sizes
+
+    def _begun(self, asset: str, row: int) -> list[_AcceptedAlert]:
+        """The alerts that were accepted at a row or earlier; a shadow knows of them as soon as its chunk begins."""
+        return [one for one in self._assets[asset] if row >= one.began]
 
     def _left(self, level: AcceptedLevel, expected: Floats) -> float:
         """What a model that expects this (C,) at a row has not learned of a level, in the sensor's unit."""
@@ -350,7 +370,7 @@ class Acceptances:
     def _note(self, asset: str, within: Sequence[Side], off: Floats, row: int, expected: Floats) -> None:
         """The baseline takes in these levels, as far as the sensors are off (C,) what is expected of them (C,)."""
         new = False
-        for one in self._assets[asset]:
+        for one in self._begun(asset, row):
             for side in within:
                 level = one.levels.get(side)
                 if level is None or level.seen != UNSEEN:
@@ -385,14 +405,12 @@ class Acceptances:
 
     def restore(self, asset: str, states: Iterable[AcceptedState]) -> None:
         """Continue with an asset as another process left it."""
-        alerts = [
-            _AcceptedAlert(
-                state.fingerprint,
-                {(level.sensor, level.side): copy(level) for level in state.levels},
-                state.began,
-            )
-            for state in states
-        ]
+        alerts = [_restored(state) for state in states]
         if alerts:
             self._assets[asset] = alerts
             self.due.add(asset)
+
+
+def _restored(state: AcceptedState) -> _AcceptedAlert:
+    levels = {(level.sensor, level.side): copy(level) for level in state.levels}
+    return _AcceptedAlert(state.fingerprint, levels, state.began)

@@ -244,6 +244,7 @@ class Parts:
             self.thresholds.closed(slot)
         if taken.rejudges:
             self.judge.begin_anew(slot)
+            self.shadow.begin_anew(slot)
         self.shadow.learn_verdicts(asset)
         dismissals.effects[taken.effect] += 1
         return FeedbackResult(list(events), {asset}, taken.effect)

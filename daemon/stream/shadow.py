@@ -9,7 +9,8 @@ missing cells. Nothing of the model in force is touched, so that the stream's ou
 counts, which are part of the partition's drift records.
 
 * Windows are judged that a score is due for; what is filled is of no interest. Those of a planned stop are left out.
-* What people said of earlier episodes holds for the candidate as it would when it took over.
+* What people said of earlier episodes holds for the candidate as it would when it took over. What is accepted meanwhile
+  is accepted of the candidate from the same row on.
 * Kinds that need no score (silence, stuck sensors) and slow trends, which take days, are not compared.
 * Two models open and close the same episode at different rows. So rows at which either has one belong together until neither
   has had one for as long as an episode may rest (the refractory time, or a window): one that both had there is one of both.
@@ -66,10 +67,12 @@ class Shadow:
         self._spec = spec
         self._partition = partition
         self._assets = assets
-        self._theirs = episodes
+        self._incumbent = episodes
         self._online = online
         self._running: tuple[Judge, Episodes, Thresholds] | None = None
         self._knows_verdicts = False
+        self._accepted: dict[str, set[str]] = {}
+        """Per asset: alerts that were accepted under the model in force, and that the candidate has been told of."""
         self._seen: dict[str, tuple[int, int]] = {}
         """Per asset: the newest row at which either model had an episode, and which of them had this one."""
 
@@ -98,9 +101,10 @@ class Shadow:
             thresholds.leave()
         self._running, self._knows_verdicts = None, False
         self._seen.clear()
+        self._accepted.clear()
         if detector is None:
             return
-        policy = self._theirs.policy
+        policy = self._incumbent.policy
         episodes = Episodes(self._spec, self._partition, policy)
         thresholds = Thresholds(self._spec, self._assets, policy.hysteresis, self._online)
         judge = Judge(
@@ -123,9 +127,8 @@ class Shadow:
         """What people said of an asset's earlier episodes has changed."""
         if self._running is None or not self._knows_verdicts:
             return
-        episodes, known = self._running[1], self._theirs.dismissals.snapshot(asset)
-        episodes.acceptances.forget(asset)
-        episodes.acceptances.restore(asset, self._theirs.acceptances.snapshot(asset))
+        episodes, known = self._running[1], self._incumbent.dismissals.snapshot(asset)
+        self._learn_accepted(asset)
         if known is None:
             episodes.dismissals.forget(asset)
         else:  # what is open is not open here
@@ -134,9 +137,27 @@ class Shadow:
             )
             episodes.dismissals.restore(asset, known)
 
+    def _learn_accepted(self, asset: str) -> None:
+        """Tell the candidate which alerts of an asset were accepted, or are not any more, since it was told last."""
+        assert self._running is not None
+        mine, incumbent = self._running[1].acceptances, self._incumbent.acceptances
+        before, now = self._accepted.get(asset, set()), incumbent.fingerprints(asset)
+        if before == now:
+            return
+        for fingerprint in sorted(before - now):
+            mine.take_back(asset, fingerprint)
+        mine.learn(asset, [one for one in incumbent.snapshot(asset) if one.fingerprint not in before])
+        self._accepted[asset] = now
+
+    def begin_anew(self, slot: int) -> None:
+        """An acceptance was taken back: the asset's baseline begins anew, as that of the model in force does."""
+        if self._running is not None:
+            self._running[0].begin_anew(slot)
+
     def forget(self, asset: str) -> None:
         """The asset is evicted."""
         self._seen.pop(asset, None)
+        self._accepted.pop(asset, None)
         if self._running is not None:
             episodes = self._running[1]
             episodes.assets.pop(asset, None)
@@ -159,8 +180,10 @@ class Shadow:
         judge = self._running[0]
         if not self._knows_verdicts:
             self._knows_verdicts = True
-            for asset in self._theirs.dismissals.with_verdicts | self._theirs.acceptances.assets:
+            for asset in self._incumbent.dismissals.with_verdicts | self._incumbent.acceptances.assets:
                 self.learn_verdicts(asset)
+        for asset in chunk.assets & (self._incumbent.acceptances.assets | self._accepted.keys()):
+            self._learn_accepted(asset)
         assert judge.detector is not None
         planned = self._planned(chunk)
         own = self._own(chunk, planned, scaling, judge.detector.scaling)
@@ -188,14 +211,8 @@ class Shadow:
         return counts
 
     def _planned(self, chunk: WindowedRows) -> Mask:
-        """Which rows are of a planned stop."""
-        rows, maintenance = chunk.rows, self._theirs.maintenance
-        if not maintenance:
-            return np.zeros(len(rows.assets), bool)
-        covered = [
-            maintenance.covers(asset, row) for asset, row in zip(rows.assets, rows.rows.tolist(), strict=True)
-        ]
-        return np.array(covered, bool)
+        """Which rows have windows that reach into a planned stop."""
+        return self._incumbent.maintenance.reached(chunk.rows.assets, chunk.rows.rows)
 
     def _own(self, chunk: WindowedRows, planned: Mask, scaling: Scaling, own: Scaling) -> WindowedRows:
         """The chunk with the windows that the candidate judges, in its units; there is nothing in it to be filled."""
@@ -230,7 +247,7 @@ class Shadow:
     def _begins(self, asset: str, row: int, which: int) -> tuple[bool, bool, bool]:
         """Whether an episode begins with a row of an asset: of the candidate, of the model in force, of both."""
         last, before = self._seen.get(asset, (row, 0))
-        if row - last > max(self._spec.window, self._theirs.policy.refractory):
+        if row - last > max(self._spec.window, self._incumbent.policy.refractory):
             before = 0
         now = before | which
         self._seen[asset] = row, now

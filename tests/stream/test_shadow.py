@@ -33,6 +33,7 @@ from daemon.stream.assets import Column
 from daemon.stream.encoding import encode, read_drift
 from daemon.stream.judge import Judge
 from tests.fakes import CentreDetector
+from tests.stream.levels import Levels
 from tests.stream.pipelines import (
     ARRIVALS,
     CENTRE,
@@ -230,6 +231,26 @@ def test_the_like_of_a_false_alarm_is_none_of_the_candidate_either(before: bool)
         pipeline.parts.use_shadow(twin)
     counts = total(feed_all(pipeline, readings[40:]))
     assert (counts.anomalies, counts.both) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 300])
+@pytest.mark.parametrize("back", [False, True])
+def test_what_is_accepted_meanwhile_is_so_for_the_candidate_too(size: int, back: bool) -> None:
+    """Until it is taken back, which it is for both."""
+    first = Levels(SPEC.sensors)
+    readings = rows({20: (4.0, 0.0)}, 300, lasts=300)
+    pipeline = make(detector=first, drift_interval_ns=1000 * SECOND_NS)
+    pipeline.parts.use_shadow(replace(first, version="twin"))
+    outputs = feed(pipeline, readings[:40])
+    fingerprint = of_kind(outputs, AlertKind.ANOMALY, AlertKind.DEVIATION)[0].fingerprint
+    pipeline.parts.take_feedback(Feedback(fingerprint, Verdict.PLANNED))
+    for at in range(40, 200, size):
+        feed(pipeline, readings[at : min(at + size, 200)])
+    if back:
+        pipeline.parts.take_feedback(Feedback(fingerprint, Verdict.CONFIRMED))
+    counts = total(feed_all(pipeline, readings[200:]))
+    assert (counts.episodes, counts.incumbent_episodes, counts.both) == (1 + back,) * 3
+    assert counts.alone <= 4  # until its window is full
 
 
 def test_another_budget_goes_on_and_another_candidate_begins_anew() -> None:
