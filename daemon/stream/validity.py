@@ -365,7 +365,7 @@ def _accepted_fault(accepted: Sequence[AcceptedState], newest: int, spec: Stream
                 return f"an accepted level of {level.size:g} of sensor {level.sensor[:50]!r}"
             numbers = (level.expected, level.spread, level.observed_sum, level.expected_sum)
             if not np.isfinite(numbers).all() or level.spread < 0 or level.rows < 0:
-                return f"an accepted level of sensor {level.sensor[:50]!r} has numbers that are not finite"
+                return f"an accepted level of sensor {level.sensor[:50]!r} has numbers that are not finite, or negative"
             if not (UNSEEN <= level.seen <= newest and 0 <= one.began <= newest):
                 return f"a level accepted at row {level.seen}, since {one.began}, of {newest}"
     return None
