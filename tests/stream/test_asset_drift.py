@@ -17,7 +17,7 @@ from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
 from daemon.stream.asset_drift import MOST_NAMED, AssetDrifts
 from daemon.stream.assets import AssetTable
-from daemon.stream.course_state import AcceptedState
+from daemon.stream.course_state import AcceptedLevel, AcceptedState
 from daemon.stream.encoding import encode
 from daemon.stream.incident import ASSET_DRIFT, EpisodeStart
 from daemon.stream.summands import Summands
@@ -274,7 +274,9 @@ def test_what_was_accepted_of_an_asset_makes_no_drift_of_its_own() -> None:
     ):
         pipeline = make(detector=DETECTOR)
         outputs = feed(pipeline, readings[:200])
-        pipeline.episodes.acceptances.restore("p3", [AcceptedState("f", 0, [("b", 1, 2.5, seen)])])
+        pipeline.episodes.acceptances.restore(
+            "p3", [AcceptedState("f", 1, [AcceptedLevel("b", 1, 2.5, 0.0, 0.0, seen)])]
+        )
         outputs += feed(pipeline, readings[200:]) + feed(pipeline, [], ended=True)
         drifts = of_kind(outputs, AlertKind.DRIFT)
         assert [(one.row_ns // SECOND_NS, str(one.phase)) for one in drifts] == alerts
