@@ -170,7 +170,7 @@ def _some(alerts: list[Alert]) -> str:
 def effect_of(alert: Alert | None, verdict: Verdict) -> str:
     """What the verdict will do."""
     if verdict is Verdict.CONFIRMED:
-        return "it is kept as a real incident; an earlier verdict on it has no effect any more"
+        return "it is kept as a real incident and never learned; if there was an earlier verdict on it, that is taken back"
     if alert is None:
         return "no alert of the topic has this fingerprint: it has an effect where the daemon remembers the episode"
     if alert.kind in _ENDS_ALONE:

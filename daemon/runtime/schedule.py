@@ -186,7 +186,7 @@ class TrainingSchedule:
             return None, trained
         scheduled_ns = complete_ns // every_ns * every_ns
         if scheduled_ns > trained.until_ns:
-            reason = f"every {plan.retrain_every}"
+            reason = f"every {plan.retrain_every}".removesuffix(", 0:00:00")
             return Due(scheduled_ns, self._trigger(Cause.SCHEDULE, reason)), trained
         if self._judged and self._clock() - trained.feedback_s >= FEEDBACK_EVERY_S:
             reason = f"{counted(len(self._judged), 'verdict')} since the last training"
