@@ -252,11 +252,11 @@ async def test_control_messages_lie_in_their_topic_and_come_once_in_their_order(
     await topic.send(first)
     now = 7
     await topic.send(second)
-    assert await topic.poll() == [Received(0, 5, first), Received(1, 7, second)]
+    assert await topic.poll() == [Received(0, 5, first, 5), Received(1, 7, second, 5)]
     assert await topic.poll() == []
     assert (topic.end, topic.born_ns) == (2, 5)
     await topic.send(first)
-    assert await topic.poll() == [Received(2, 7, first)]
+    assert await topic.poll() == [Received(2, 7, first, 5)]
     assert [received.position for received in topic.received] == [0, 1, 2]
     assert [read_control(each.record.value) for each in log.messages("told")] == [first, second, first]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -283,4 +284,5 @@ async def test_a_leak_of_a_few_noise_widths_is_a_deviation_of_its_sensor_and_no_
     assert not pq.read_table(tmp_path / "out/scores.parquet")["alarm"].to_numpy().any()
     assert '"kind":"deviation"' in (tmp_path / "out/report.html").read_text()
     await replay(replace(where, out=tmp_path / "off", sets=[*sets, "alerts.deviation_budget=null"]))
-    assert (tmp_path / "off/alerts.jsonl").read_text() == ""
+    # What no deviation explains shows as drift of the machine, hours later.
+    assert set(re.findall(r'"kind":"(\w+)"', (tmp_path / "off/alerts.jsonl").read_text())) <= {"drift"}
