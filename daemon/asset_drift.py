@@ -1,6 +1,6 @@
 """Drift of single assets: what an interval of an asset adds up to, and what that is measured against.
 
-Both cores need it: ``model.asset_drift`` finds reference and thresholds on held-out rows of training by the same sums
+The divergence and the limits are those of the stream's drift, too. Both cores need it: ``model.asset_drift`` finds reference and thresholds on held-out rows of training by the same sums
 that ``stream.asset_drift`` adds up.
 
 **A day at a time.** An hour of a machine is not like its training: it is one hour of its daily cycle, and by far narrower.
@@ -32,6 +32,13 @@ FEWEST_WINDOWS = 32
 LIMIT = 10.0
 """Standard deviations beyond which a residual, a reading or a latent counts as this: one absurd reading is no drift."""
 VARIANCE_FLOOR = 1e-6
+
+
+def diagonal_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
+    """KL(N(mean, variance) || N(mean0, variance0)) per dimension, nats; shapes as given, variances floored."""
+    v, v0 = np.maximum(variance, VARIANCE_FLOOR), np.maximum(variance0, VARIANCE_FLOOR)
+    nats: Floats = 0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0)
+    return nats
 
 
 def fewest_windows(full: int) -> int:
@@ -96,10 +103,8 @@ class AssetDriftReference:
 
 
 def divergence(count: Floats, mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
-    """KL(N(mean, variance) || N(mean0, variance0)) per dimension, nats; 0 where there are fewer than two values."""
-    v, v0 = np.maximum(variance, VARIANCE_FLOOR), np.maximum(variance0, VARIANCE_FLOOR)
-    nats = 0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0)
-    return np.where(count > 1, nats, 0.0)
+    """``diagonal_kl``; 0 where there are fewer than two values."""
+    return np.where(count > 1, diagonal_kl(mean, variance, mean0, variance0), 0.0)
 
 
 def totals(nats: Floats, latents: int) -> Floats:

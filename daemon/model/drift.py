@@ -12,15 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from daemon.asset_drift import LIMIT, VARIANCE_FLOOR, diagonal_kl
 from daemon.detector import DriftReference
 from daemon.domain import (
     Floats,
 )
-
-VARIANCE_FLOOR = 1e-6
-RESIDUAL_LIMIT = 10.0
-"""Residuals beyond count as this in the drift metrics, here as on the stream: one absurd
-reading is an anomaly, not drift."""
 
 
 def moments(values: Floats) -> tuple[Floats, Floats]:
@@ -30,13 +26,6 @@ def moments(values: Floats) -> tuple[Floats, Floats]:
     mean = np.where(seen, values, 0.0).sum(0) / count
     variance = (np.where(seen, values - mean, 0.0) ** 2).sum(0) / count
     return mean, np.where(seen.any(0), variance, 1.0)
-
-
-def diagonal_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
-    """KL(N(mean, variance) || N(mean0, variance0)) per dimension, nats; variances floored."""
-    v, v0 = np.maximum(variance, VARIANCE_FLOOR), np.maximum(variance0, VARIANCE_FLOOR)
-    kl: Floats = 0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0)
-    return kl
 
 
 def drift_reference(
@@ -55,7 +44,7 @@ def drift_reference(
         drift_rows: rows of one drift interval.
     """
     latent_mean, latent_variance = moments(posterior)
-    residuals = [np.clip(one, -RESIDUAL_LIMIT, RESIDUAL_LIMIT) for one in residuals]
+    residuals = [np.clip(one, -LIMIT, LIMIT) for one in residuals]
     residual_mean, residual_variance = moments(np.concatenate(residuals))
     null = chunk_kl(residuals, (residual_mean, residual_variance), drift_rows)
 

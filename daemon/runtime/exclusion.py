@@ -227,7 +227,7 @@ def planned_stops(
         if window.learn:
             continue
         for segment in history:
-            if window.assets and segment.asset not in window.assets:
+            if not window.concerns(segment.asset):
                 continue
             first_ns = segment.first_row * spec.period_ns
             end_ns = first_ns + len(segment.values) * spec.period_ns

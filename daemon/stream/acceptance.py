@@ -175,8 +175,7 @@ class Acceptances:
         new = [_restored(state) for state in states if state.fingerprint not in known]
         for one in new:
             for level in one.levels.values():
-                level.seen = UNSEEN
-                level.forget_rows()
+                level.begin_anew()
         if new:
             self._assets[asset] = [*self._assets.get(asset, []), *new][-MOST_ACCEPTED:]
             self.due.add(asset)
@@ -205,8 +204,7 @@ class Acceptances:
         for one in self._assets.get(asset, ()):
             one.began = max(one.began, row)
             for level in one.levels.values():
-                level.seen = UNSEEN
-                level.forget_rows()
+                level.begin_anew()
             self.due.add(asset)
 
     def follow(self, asset: str, row: SustainedRow) -> None:

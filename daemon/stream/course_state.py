@@ -67,6 +67,11 @@ class AcceptedLevel(msgspec.Struct, array_like=True):
         self.observed_sum += observed
         self.expected_sum += expected
 
+    def begin_anew(self) -> None:
+        """A baseline begins that has not taken it in."""
+        self.seen = UNSEEN
+        self.forget_rows()
+
     def forget_rows(self) -> None:
         """Begin anew with these rows."""
         self.rows, self.observed_sum, self.expected_sum = 0, 0.0, 0.0

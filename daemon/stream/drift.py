@@ -11,7 +11,7 @@ shifts orthogonal to the latent space; the residuals see those):
 * residual: the same on the newest row's standardised residuals, per sensor.
 
 Each input partition publishes *sums* per event-time interval. Sums add: the drift of a whole
-stream is ``gaussian_kl`` of the added records of its partitions. Rows that arrive for an
+stream is ``diagonal_kl`` of the added records of its partitions. Rows that arrive for an
 interval already published make another record for it, to be added too.
 
 **What an episode or a planned stop explains is no drift.** Windows of an asset at which an anomaly or a deviation is
@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from daemon.alert import ShadowCounts
-from daemon.asset_drift import FEWEST_WINDOWS, LIMIT
+from daemon.asset_drift import FEWEST_WINDOWS, LIMIT, diagonal_kl
 from daemon.detector import Detector, DriftReference, Scaling
 from daemon.domain import (
     AlertKind,
@@ -70,13 +70,6 @@ MOST_INTERVALS = 64
 """Intervals that may be open at once: rows behind a clock that is far ahead would begin ever more."""
 
 
-def gaussian_kl(mean: Floats, variance: Floats, mean0: Floats, variance0: Floats) -> Floats:
-    """KL(N(mean, variance) || N(mean0, variance0)) per dimension, nats; shapes as given."""
-    floor = 1e-6
-    v, v0 = np.maximum(variance, floor), np.maximum(variance0, floor)
-    return np.asarray(0.5 * (np.log(v0 / v) + (v + (mean - mean0) ** 2) / v0 - 1.0), dtype=np.float64)
-
-
 def divergence(
     windows: int, latent: Floats, residual: Floats, reference: DriftReference
 ) -> tuple[Floats, Floats]:
@@ -93,10 +86,10 @@ def divergence(
     """
     n = max(windows, 1)
     mean = latent[0] / n
-    latent_kl = gaussian_kl(mean, latent[1] / n - mean**2, reference.latent_mean, reference.latent_variance)
+    latent_kl = diagonal_kl(mean, latent[1] / n - mean**2, reference.latent_mean, reference.latent_variance)
     count = np.maximum(residual[0], 1.0)
     mean = residual[1] / count
-    residual_kl = gaussian_kl(
+    residual_kl = diagonal_kl(
         mean, residual[2] / count - mean**2, reference.residual_mean, reference.residual_variance
     )
     return np.where(windows > 1, latent_kl, 0.0), np.where(residual[0] > 1, residual_kl, 0.0)
@@ -110,7 +103,7 @@ def carriers(
     mean = np.array(record.reading_sum) / count
     variance = np.array(record.reading_square_sum) / count - mean**2
     seen, none = np.array(record.residual_count) > 1, np.zeros(len(mean))
-    reading_kl = np.where(seen, gaussian_kl(mean, variance, none, np.ones(len(mean))), 0.0)
+    reading_kl = np.where(seen, diagonal_kl(mean, variance, none, np.ones(len(mean))), 0.0)
     pairs = (
         (float(np.sum(record.residual_kl)), reference.residual_threshold),
         (float(np.sum(record.latent_kl)), reference.latent_threshold),

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from daemon.asset_drift import diagonal_kl
 from daemon.model.bundle import Bundle
-from daemon.model.drift import chunks, diagonal_kl
+from daemon.model.drift import chunks
 
 
 def test_kl_of_gaussians_in_nats() -> None:

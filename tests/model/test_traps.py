@@ -18,11 +18,12 @@ import pytest
 import torch
 
 from daemon.alarm import episodes, firing
+from daemon.asset_drift import diagonal_kl
 from daemon.detector import Windows
 from daemon.domain import AlarmPolicy, Floats, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.crossfit import crossfit
-from daemon.model.drift import diagonal_kl, moments
+from daemon.model.drift import moments
 from daemon.model.promotion import scores_of
 from daemon.model.reconstruction import Models
 from daemon.model.scaler import Scaler

@@ -67,9 +67,9 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
 def active_stop(stops: Iterable[Occurrence], stream: str, asset: str) -> str | None:
     """The name of the planned stop that an asset of a stream is in; None: it is in none."""
     for one in stops:
-        assets, order = one.stop.window.assets, one.stop.order
+        order = one.stop.order
         of_stream = order is None or order.stream in ("", stream)
-        if one.active and of_stream and (not assets or asset in assets):
+        if one.active and of_stream and one.stop.window.concerns(asset):
             return bounded(one.stop.window.name)
     return None
 
