@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from daemon.control import Feedback, Verdict
 from daemon.detector import Detector, Evidence, Explanation
-from daemon.domain import AlarmPolicy, AlertKind, Floats, Output, Phase, Reading, StreamSpec
+from daemon.domain import AlarmPolicy, Floats, Phase, Reading, StreamSpec
 from daemon.stream.acceptance import MOST_ACCEPTED, Acceptances
 from daemon.stream.attribution import extended
 from daemon.stream.course_state import AcceptedLevel, AcceptedState
 from daemon.stream.dismissal import REMEMBERED, Effect
 from daemon.stream.incident import TOGETHER, AssetEpisodes, regime_rows
+from tests.stream.conversation import EPISODES, Conversation, opened
 from tests.stream.evidence import SENSORS, scored_row
 from tests.stream.levels import Levels
 from tests.stream.pipelines import (
@@ -34,7 +35,6 @@ from tests.stream.pipelines import (
 )
 from tests.stream.test_dismissal import VerdictLog
 
-EPISODES = set(AlertKind) - {AlertKind.DRIFT}
 REACHES = TOGETHER * SPEC.window
 
 
@@ -76,33 +76,17 @@ def rows(*spans: tuple[int, float, float]) -> list[Reading]:
     return numbered(made)
 
 
-def opened(outputs: Sequence[Output]) -> list[int]:
-    return [e.row_ns // 10**9 for e in of_kind(outputs, *EPISODES) if e.phase is Phase.OPENED]
-
-
-class Told:
+class Told(Conversation):
     """A pipeline whose first alert is called planned at a row, and whose models are exchanged."""
 
     def __init__(self, readings: Sequence[Reading], first: Detector = FIRST, **more: Any) -> None:
-        self.pipeline = make(detector=first, scores=False, **more)
-        self.readings = list(readings)
-        self.outputs: list[Output] = []
-        self.done = 0
-
-    def until(self, row: int) -> list[Output]:
-        found = feed(self.pipeline, self.readings[self.done : row])
-        self.done = row
-        self.outputs += found
-        return found
+        super().__init__(readings, first, **more)
 
     def use(self, detector: Detector) -> None:
         self.pipeline.use(detector)
 
     def say(self, verdict: Verdict, number: int = -1) -> Effect:
-        alerts = [e for e in of_kind(self.outputs, *EPISODES) if e.phase is Phase.OPENED]
-        result = self.pipeline.parts.take_feedback(Feedback(alerts[number].fingerprint, verdict))
-        self.outputs += result.outputs
-        return result.effect
+        return self.judged(verdict, number).effect
 
     @property
     def accepted_again(self) -> int:

@@ -30,12 +30,12 @@ from daemon.stream.pipeline import Pipeline
 from daemon.stream.snapshot import key
 from daemon.stream.steps import Step
 from tests.fakes import CentreDetector
+from tests.stream.conversation import EPISODES, Conversation, opened
 from tests.stream.evidence import SENSORS, scored_row
 from tests.stream.pipelines import (
     CENTRE,
     PUMPS_0,
     SPEC,
-    feed,
     make,
     numbered,
     of_kind,
@@ -47,7 +47,6 @@ from tests.stream.pipelines import (
 )
 from tests.stream.test_recovery import Log
 
-EPISODES = set(AlertKind) - {AlertKind.DRIFT}
 LASTS = 6
 """Rows of an event."""
 DEVIATING = replace(CENTRE, pace=0.5, threshold=100.0)
@@ -62,34 +61,16 @@ def rows(events: dict[int, tuple[float, float]], until: int, lasts: int = LASTS)
     return numbered(made)
 
 
-def opened(outputs: Sequence[Output]) -> list[int]:
-    """The seconds at which alerts opened."""
-    alerts = of_kind(outputs, *EPISODES)
-    return [e.row_ns // 10**9 for e in alerts if e.phase is Phase.OPENED]
-
-
-class Told:
+class Told(Conversation):
     """A pipeline whose alerts are given verdicts."""
 
     def __init__(self, readings: Sequence[Reading], detector: Detector = CENTRE, **more: Any) -> None:
-        self.pipeline = make(detector=detector, scores=False, **more)
-        self.readings = list(readings)
-        self.outputs: list[Output] = []
-        self.done = 0
-
-    def until(self, row: int) -> list[Output]:
-        """What the rows up to this one lead to."""
-        found = feed(self.pipeline, self.readings[self.done : row])
-        self.done = row
-        self.outputs += found
-        return found
+        super().__init__(readings, detector, **more)
 
     def say(self, verdict: Verdict, number: int = -1, **more: str) -> tuple[Effect, list[Output]]:
         """Give a verdict on one of the alerts so far; the newest, unless said."""
-        alerts = [e for e in of_kind(self.outputs, *EPISODES) if e.phase is Phase.OPENED]
-        result = self.pipeline.parts.take_feedback(Feedback(alerts[number].fingerprint, verdict, **more))
+        result = self.judged(verdict, number, **more)
         assert result.changed == {"p1"}
-        self.outputs += result.outputs
         return result.effect, result.outputs
 
     @property
