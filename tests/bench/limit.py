@@ -40,12 +40,22 @@ def bare(fields: Mapping[str, str], sensors: Sequence[str]) -> Handle:
         fields: the message's fields with the names of their types, see ``_types``; the field "" stands for the
             sensors in the message itself.
         sensors: their names in the message.
+
+    A line of another shape, such as the odd one of a benchmark, is dropped.
     """
     types = _types(sensors)
     found = {name: types[kind] for name, kind in fields.items() if name}
     if "" in fields:
         found |= dict.fromkeys(sensors, float | None)
-    return msgspec.json.Decoder(_struct("Line", found)).decode
+    decode = msgspec.json.Decoder(_struct("Line", found)).decode
+
+    def handle(line: bytes) -> object:
+        try:
+            return decode(line)
+        except msgspec.DecodeError:  # the odd line of a shape: blank, or a text where a number is due
+            return None
+
+    return handle
 
 
 def _types(sensors: Sequence[str]) -> dict[str, Any]:
