@@ -159,7 +159,7 @@ def least_needed(windows: Mapping[str, MaintenanceWindow], time_ns: int) -> str:
     return min(windows, key=lambda name: (not windows[name].is_over(time_ns), windows[name].lasts_until_ns))
 
 
-def read_told(message: bytes) -> Control:
+def read_checked(message: bytes) -> Control:
     """The control message in these bytes; of maintenance one whose rule and time zone can be used.
 
     Raises:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.control import MaintenanceOrder, RetrainRequest, written
-from daemon.maintenance import MaintenanceWindow, ns_of, read_told
+from daemon.maintenance import MaintenanceWindow, ns_of, read_checked
 
 HOUR = 3_600_000_000_000
 START = datetime(2026, 3, 1, 6, tzinfo=UTC)  # a Sunday
@@ -159,11 +159,11 @@ def test_a_control_message_is_a_window() -> None:
 
 def test_an_order_whose_rule_or_zone_cannot_be_used_is_refused_as_a_message_by_its_name() -> None:
     order = MaintenanceOrder("overhaul", START, START + timedelta(hours=2), rrule="FREQ=DAILY")
-    assert read_told(written(order)) == order
+    assert read_checked(written(order)) == order
     for wrong, why in (
         ({"rrule": "FREQ=HOURLY"}, "more often"),
         ({"timezone": "Mars/Olympus"}, "no time zone"),
     ):
         with pytest.raises(ValueError, match=f"maintenance 'overhaul': .*{why}"):
-            read_told(written(msgspec.structs.replace(order, **wrong)))
-    assert read_told(b'{"retrain":"pumps"}') == RetrainRequest("pumps")
+            read_checked(written(msgspec.structs.replace(order, **wrong)))
+    assert read_checked(b'{"retrain":"pumps"}') == RetrainRequest("pumps")

@@ -493,7 +493,7 @@ async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
 @moves("control_messages_refused_total")
 async def test_control_messages_that_cannot_be_used_are_counted() -> Metrics:
     metrics = fresh()
-    Reporter(metrics, Status({"pumps": 50})).told.controls_refused(2)
+    Reporter(metrics, Status({"pumps": 50})).controls.controls_refused(2)
     assert samples(metrics)["control_messages_refused_total"] == 2
     return metrics
 

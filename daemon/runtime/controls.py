@@ -96,7 +96,7 @@ class Controls:
         if error is not None:
             if not isinstance(error, DaemonError | OSError):
                 raise error
-            self._reporter.told.controls_unread(str(error) or repr(error))
+            self._reporter.controls.controls_unread(str(error) or repr(error))
             return
         self._take(task.result())
 
@@ -122,17 +122,17 @@ class Controls:
         first, self._read = not self._read, True
         anew = self._source.born_ns != self._born_ns
         self._born_ns = self._source.born_ns
-        self._reporter.told.controls_refused(self._source.refused - self._refused)
+        self._reporter.controls.controls_refused(self._source.refused - self._refused)
         self._refused = self._source.refused
         for each in self._source.received if first else fresh:
             self._hear(each)
-        self._reporter.told.controls_heard(self._source.received if first or anew else fresh, anew=anew)
+        self._reporter.controls.controls_read(self._source.received if first or anew else fresh, anew=anew)
         for stream in self._streams:
             for pipeline in stream.pipelines.values():
                 self._pass_on(pipeline, self._source.received if first or anew else fresh)
         if not first:
             for each in fresh:
-                self._reporter.told.control_received(each)
+                self._reporter.controls.control_received(each)
 
     def _pass_on(self, pipeline: Pipeline, messages: Sequence[Received]) -> None:
         assert self._source is not None
@@ -141,7 +141,7 @@ class Controls:
         controls = pipeline.parts.controls
         position = controls.position
         if controls.follow(self._source.born_ns):
-            self._reporter.told.controls_begun_anew(pipeline.partition, position, self._source.end)
+            self._reporter.controls.controls_begun_anew(pipeline.partition, position, self._source.end)
         for message in messages:
             if message.position >= controls.position and not isinstance(message.control, RetrainRequest):
                 pipeline.take_control(message)

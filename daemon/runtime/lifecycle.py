@@ -182,17 +182,17 @@ class ModelLifecycle:
         for record in records:
             stream = next((s for s in self._streams if s.spec.name == record.stream), None)
             if stream is not None:
-                self._reporter.told.training_decided(record)
+                self._reporter.controls.training_decided(record)
                 stream.schedule.answered(record.trigger.position, record.trigger.of_topic)
                 until_ns = record.until_ns
                 if until_ns is not None:
                     stream.schedule.decided(until_ns, by_drift=record.trigger.cause == Cause.DRIFT)
                 self._shadowing.learn(record)
 
-    def heard(self, received: Received) -> None:
+    def received(self, received: Received) -> None:
         """A control message arrived, for whichever stream: each process hears all of them, in their order."""
         for stream in self._streams:
-            stream.schedule.heard(received)
+            stream.schedule.received(received)
 
     async def training_ended(self, stream: StreamRun, result: TrainingResult) -> None:
         """Process the result of a training: promote the candidate, or report why there is none."""
@@ -235,7 +235,7 @@ class ModelLifecycle:
         """Publish a decision, and then act on it."""
         models, name = self._models, stream.spec.name
         if models is None:
-            self._reporter.told.training_decided(record)
+            self._reporter.controls.training_decided(record)
             await self._decided(stream, result, record)
             return
         # A broker takes a while to keep a bundle; the model before judges on meanwhile.

@@ -75,12 +75,14 @@ class Loop:
             reporter,
             self._pauses,
             self._options.clock,
-            self.lifecycle.heard,
+            self.lifecycle.received,
         )
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
         for stream in self.streams:
             stream.measured = reporter.inferring
-            reporter.told.stream_opened(stream.spec.name, stream.standing, stream.planned_stops, stream.knows)
+            reporter.controls.stream_opened(
+                stream.spec.name, stream.standing, stream.planned_stops, stream.knows
+            )
             if stream.drill is not None:
                 reporter.drill_opened(stream.spec.name, stream.drill.table)
 

@@ -13,7 +13,7 @@ from daemon.adapters import kafka
 from daemon.adapters.kafka import KafkaSettings, Log
 from daemon.control import Feedback, MaintenanceOrder, Verdict
 from daemon.domain import InputPartition, iso
-from daemon.maintenance import MaintenanceWindow, read_told
+from daemon.maintenance import MaintenanceWindow, read_checked
 from daemon.runtime.exclusion import MOST_EPISODES, AlertedEpisodes, LeftOut, drifted
 from daemon.runtime.segmenting import FOREVER
 from daemon.stream.encoding import PublishedDrift, read_drift
@@ -116,7 +116,7 @@ async def read_published(connection: KafkaSettings, own: OwnTopics, stream: str)
             found.drift.append(record)
 
     def take_control(message: bytes) -> None:
-        control = read_told(message)
+        control = read_checked(message)
         if isinstance(control, Feedback):
             found.verdicts[control.fingerprint] = control.verdict
         elif isinstance(control, MaintenanceOrder):

@@ -158,14 +158,16 @@ class Reloading:
             ]
         except Exception as error:  # noqa: BLE001 - the configuration in force is known to work
             known = isinstance(error, DaemonError)
-            self._reporter.told.config_refused(str(error) if known else f"{type(error).__name__}: {error}")
+            self._reporter.controls.config_refused(
+                str(error) if known else f"{type(error).__name__}: {error}"
+            )
             return
         for plan, stream in zip(plans, self._streams, strict=True):
             before = stream.detector
             stream.reconfigure(plan)
             if stream.detector is not None and stream.detector is not before:
-                self._reporter.told.thresholds_found(stream.spec.name, stream.detector)
+                self._reporter.controls.thresholds_found(stream.spec.name, stream.detector)
         if "logging.level" in changed.at_once:
             configure_logging(usable.logging.level, usable.logging.format)
         self.settings = usable
-        self._reporter.told.config_reloaded(changed.at_once, changed.next_training, changed.restart)
+        self._reporter.controls.config_reloaded(changed.at_once, changed.next_training, changed.restart)

@@ -79,7 +79,7 @@ class TrainingSchedule:
         self._repeat_s = REPEAT_S[0]
         self._asked: list[tuple[int, RetrainRequest]] = []  # requests without a decision, by position
         self._judged: list[int] = []  # positions of verdicts that no training has learned from
-        self._heard = -1  # position of the newest control message
+        self._newest = -1  # position of the newest control message
         self._of_topic = -1  # ... of which topic that is
         self._first_topic = -1  # the first that was heard of
         self._answered: dict[int, int] = {}  # by topic the position of the newest that a decision knew
@@ -95,17 +95,17 @@ class TrainingSchedule:
         return bool(self._asked)
 
     # -------------------------------------------------------------- control messages
-    def heard(self, received: Received) -> None:
+    def received(self, received: Received) -> None:
         """Take a control message, of any stream; in the order of their topic, and each may come again."""
         if received.of_topic != self._of_topic:  # it was made anew
             if self._first_topic < 0:
                 self._first_topic = received.of_topic
                 self.answered(self._answered.pop(-1, -1), received.of_topic)
-            self._of_topic, self._heard = received.of_topic, -1
+            self._of_topic, self._newest = received.of_topic, -1
             self._asked, self._judged = [], []
-        if received.position <= max(self._heard, self._answered.get(received.of_topic, -1)):
+        if received.position <= max(self._newest, self._answered.get(received.of_topic, -1)):
             return
-        self._heard = received.position
+        self._newest = received.position
         match received.control:
             case RetrainRequest() as request if request.retrain == self.plan.spec.name:
                 self._asked.append((received.position, request))
@@ -127,7 +127,7 @@ class TrainingSchedule:
 
     def _trigger(self, cause: Cause, reason: str) -> Trigger:
         requests = tuple(position for position, _ in self._asked)
-        return Trigger(cause, reason, self._heard, requests, self._of_topic)
+        return Trigger(cause, reason, self._newest, requests, self._of_topic)
 
     # -------------------------------------------------------------- what is due
     def first_history(self, observed_rows: int) -> Sequence[Segment] | UnreadHistory | None:

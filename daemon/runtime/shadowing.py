@@ -92,7 +92,7 @@ class Shadowing:
         if stream.shadow is not None and stream.shadow.record != now:
             stream.end_shadow()
         if stream.shadow is None:
-            self._reporter.told.shadow_over(stream.spec.name)
+            self._reporter.controls.shadow_over(stream.spec.name)
 
     async def follow(self) -> None:
         """Let those candidates judge that are in shadow, and no others.
@@ -126,7 +126,7 @@ class Shadowing:
         shadow = stream.shadow
         assert shadow is not None
         tally = shadow.tally
-        self._reporter.told.shadow_begun(
+        self._reporter.controls.shadow_begun(
             stream.spec.name,
             ShadowNow(record.version, record.parent, shadow.since_ns, shadow.until_ns, lambda: tally.counts),
         )

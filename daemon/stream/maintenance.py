@@ -55,12 +55,11 @@ class Maintenance:
 
     def window(self, asset: str, row: int) -> MaintenanceWindow | None:
         """The window that an asset is in at a row; None if it is in none."""
-        time_ns = row * self._spec.period_ns
-        return next((one for one in self._all if one.covers(asset, time_ns)), None)
+        return self.within(asset, row, 1)
 
     def covers(self, asset: str, row: int) -> bool:
         """Whether an asset is under maintenance at a row."""
-        return bool(self._all) and self.window(asset, row) is not None
+        return self.window(asset, row) is not None
 
     def within(self, asset: str, row: int, rows: int) -> MaintenanceWindow | None:
         """A window that an asset was in at any of the newest ``rows`` rows up to this one; None if it was in none."""

@@ -27,7 +27,7 @@ from daemon.assembly import as_received, hold_rows, merges, reduces
 from daemon.control import MaintenanceOrder
 from daemon.detector import Scaling
 from daemon.domain import AlertKind, Format, StreamSpec
-from daemon.maintenance import read_told
+from daemon.maintenance import read_checked
 from daemon.stream.acceptance import MOST_ACCEPTED
 from daemon.stream.asset_drift import MOST_NAMED, NONE
 from daemon.stream.attribution import PeakEvidence
@@ -477,7 +477,7 @@ def _orders_fault(known: PartitionState) -> str | None:
         return f"controlled {known.controlled}, with {len(known.orders)} orders"
     for order in known.orders:
         try:
-            control = read_told(order)
+            control = read_checked(order)
             if not isinstance(control, MaintenanceOrder):
                 return f"an order that is none of maintenance: {type(control).__name__}"
         except ValueError as error:

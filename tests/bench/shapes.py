@@ -422,7 +422,9 @@ def end_to_end(quick: bool, names: Sequence[str] = ()) -> Section:
                 shape.name, total, median(bare_us for bare_us, _ in pairs), ours,
                 median(ratios), min(ratios), max(ratios), WANTED[shape.kind], ours / plain,
             )  # fmt: skip
-            print(f"{shape.name}: {ours:.2f} us, {median(ratios):.2f} of the limit", file=sys.stderr, flush=True)
+            print(
+                f"{shape.name}: {ours:.2f} us, {median(ratios):.2f} of the limit", file=sys.stderr, flush=True
+            )
     section.notes.append(
         "us: CPU microseconds of the process per record, all full windows; a row of the shape long is eight records."
         f" An odd line in a thousand may make the first shape's cost {MORE_FOR_ODD} times as high."

@@ -85,7 +85,7 @@ class Refusing(Registry):
 
 def asked(run: StreamRun, position: int = 4) -> Trigger:
     """A request is heard, and its training is taken up."""
-    run.schedule.heard(Received(position, 0, RetrainRequest("pumps")))
+    run.schedule.received(Received(position, 0, RetrainRequest("pumps")))
     job = run.next_job()
     assert job is not None
     run.trigger = job.trigger
@@ -196,7 +196,7 @@ async def test_a_request_that_was_answered_before_a_start_or_elsewhere_is_not_du
     _, status = await run_loop(run, assigned_then(), registry)
     assert list(status.streams["pumps"].decisions) == registry.records[:2]
     fed_until(run, EVERY_S)
-    run.schedule.heard(Received(4, 0, RetrainRequest("pumps")))
+    run.schedule.received(Received(4, 0, RetrainRequest("pumps")))
     assert run.next_job() is None
-    run.schedule.heard(Received(5, 0, RetrainRequest("pumps")))
+    run.schedule.received(Received(5, 0, RetrainRequest("pumps")))
     assert run.next_job() is not None

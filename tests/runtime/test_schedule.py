@@ -181,9 +181,9 @@ def test_a_request_is_due_at_once_until_it_is_answered(trained: Bundle) -> None:
     for every_s in (EVERY_S, None):
         run = fed_until(leading_stream(MeasuredHistory(), trained, every_s=every_s), 100)
         assert run.next_job() is None
-        run.schedule.heard(told(3, RetrainRequest("fans")))
+        run.schedule.received(told(3, RetrainRequest("fans")))
         assert run.next_job() is None
-        run.schedule.heard(told(4, RetrainRequest("pumps", "new impeller", "kim")))
+        run.schedule.received(told(4, RetrainRequest("pumps", "new impeller", "kim")))
         job = run.next_job()
         assert job is not None
         assert (job.trigger.reason, job.until_ns) == (
@@ -191,11 +191,11 @@ def test_a_request_is_due_at_once_until_it_is_answered(trained: Bundle) -> None:
             (GRID_S + 90) * SECOND_NS,
         )
         assert reason_of(run) == ("request", (4,), 4)  # nothing has answered it
-        run.schedule.heard(told(5, RetrainRequest("pumps")))  # while the training runs
+        run.schedule.received(told(5, RetrainRequest("pumps")))  # while the training runs
         run.schedule.answered(4)
         assert reason_of(run) == ("request", (5,), 5)
         run.schedule.answered(5)
-        run.schedule.heard(told(5, RetrainRequest("pumps")))  # the topic is read again
+        run.schedule.received(told(5, RetrainRequest("pumps")))  # the topic is read again
         assert run.next_job() is None
 
 
@@ -204,10 +204,10 @@ def test_a_request_in_a_topic_that_was_made_anew_is_due_though_later_positions_w
 ) -> None:
     run = fed_until(leading_stream(MeasuredHistory(), trained), 100)
     run.schedule.answered(7, of_topic=1)  # before a restart
-    run.schedule.heard(told(7, RetrainRequest("pumps"), of_topic=1))
+    run.schedule.received(told(7, RetrainRequest("pumps"), of_topic=1))
     assert run.next_job() is None
-    run.schedule.heard(told(8, RetrainRequest("pumps"), of_topic=1))
-    run.schedule.heard(told(0, RetrainRequest("pumps"), of_topic=2))
+    run.schedule.received(told(8, RetrainRequest("pumps"), of_topic=1))
+    run.schedule.received(told(0, RetrainRequest("pumps"), of_topic=2))
     job = run.next_job()
     assert job is not None
     assert (job.trigger.requests, job.trigger.position, job.trigger.of_topic) == ((0,), 0, 2)
@@ -225,19 +225,19 @@ def test_decisions_that_do_not_say_of_which_topic_answer_the_first(
         run.schedule.answered(3)
         run.schedule.answered(1)
     for position in range(4):
-        run.schedule.heard(told(position, RetrainRequest("pumps"), of_topic=7))
+        run.schedule.received(told(position, RetrainRequest("pumps"), of_topic=7))
     if not known_first:
         run.schedule.answered(3)
     assert run.next_job() is None
-    run.schedule.heard(told(4, RetrainRequest("pumps"), of_topic=7))
+    run.schedule.received(told(4, RetrainRequest("pumps"), of_topic=7))
     assert reason_of(run) == ("request", (4,), 4)
-    run.schedule.heard(told(0, RetrainRequest("pumps"), of_topic=8))  # made anew
+    run.schedule.received(told(0, RetrainRequest("pumps"), of_topic=8))  # made anew
     assert reason_of(run) == ("request", (0,), 0)
 
 
 def test_a_training_by_another_cause_answers_requests_too(trained: Bundle) -> None:
     run = fed_until(leading_stream(MeasuredHistory(), trained), EVERY_S + 11)
-    run.schedule.heard(told(0, RetrainRequest("pumps")))
+    run.schedule.received(told(0, RetrainRequest("pumps")))
     first = run.next_job()
     assert first is not None
     run.schedule.answered(first.trigger.position)
@@ -249,15 +249,15 @@ def test_a_training_by_another_cause_answers_requests_too(trained: Bundle) -> No
 def test_verdicts_make_a_training_due_once_an_hour(trained: Bundle) -> None:
     now = 0.0
     run = fed_until(leading_stream(MeasuredHistory(), trained, clock=lambda: now), 100)
-    run.schedule.heard(told(0, Feedback("f1", Verdict.PLANNED)))
-    run.schedule.heard(
+    run.schedule.received(told(0, Feedback("f1", Verdict.PLANNED)))
+    run.schedule.received(
         told(1, MaintenanceOrder("m", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)))
     )
     assert run.next_job() is None
-    run.schedule.heard(told(2, Feedback("f1", Verdict.FALSE_ALARM)))
+    run.schedule.received(told(2, Feedback("f1", Verdict.FALSE_ALARM)))
     assert reason_of(run) == ("feedback", (), 2)
     run.schedule.answered(2)
-    run.schedule.heard(told(3, Feedback("f2", Verdict.CONFIRMED)))
+    run.schedule.received(told(3, Feedback("f2", Verdict.CONFIRMED)))
     now = 3599.0
     assert run.next_job() is None
     now = 3600.0
@@ -302,7 +302,7 @@ async def test_a_request_outlives_a_training_whose_history_cannot_be_read(traine
     now = 0.0
     run = fed_until(leading_stream(MeasuredHistory(), trained, clock=lambda: now), 100)
     loop, _, _ = loop_over(Script([]), run)
-    loop.lifecycle.heard(told(7, RetrainRequest("pumps")))
+    loop.lifecycle.received(told(7, RetrainRequest("pumps")))
     for result, left in (
         (TrainingResult(False, "the broker is away", "", None, 1.0, 0, later=True), True),
         (TrainingResult(False, "too few rows", "", None, 1.0, 0), False),

@@ -493,7 +493,7 @@ def test_no_training_is_due_but_on_request_while_one_is_in_shadow(shadowed: bool
         for _ in pipeline.feed(minutes(minute, minute + 1)):
             due.append(run.next_job() is not None)
     assert any(due) is not shadowed
-    run.schedule.heard(Received(4, 0, RetrainRequest("pumps")))
+    run.schedule.received(Received(4, 0, RetrainRequest("pumps")))
     assert run.next_job() is not None
 
 

@@ -16,7 +16,13 @@ from typing import Any, Final
 import numpy as np
 
 from daemon import __version__
-from daemon.adapters.admin.told import STOPS_SHOWN, active_stop, decisions_json, stops_json, verdict_json
+from daemon.adapters.admin.controls_json import (
+    STOPS_SHOWN,
+    active_stop,
+    decisions_json,
+    stops_json,
+    verdict_json,
+)
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.adapters.telemetry import (
     AssetScores,

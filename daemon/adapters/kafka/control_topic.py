@@ -22,7 +22,7 @@ from daemon.adapters.kafka.values import Entry, Message, TopicSpec
 from daemon.adapters.kafka.writing import Writer
 from daemon.adapters.telemetry import Throttle
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, written
-from daemon.maintenance import read_told
+from daemon.maintenance import read_checked
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class ControlTopic:
                 continue
             self.end = entry.offset + 1
             try:
-                control = read_told(entry.value or b"")
+                control = read_checked(entry.value or b"")
             except ValueError as error:
                 self.refused += 1
                 suppressed = self._throttle.admit("refused")

@@ -52,7 +52,7 @@ class People:
         self.left_out = 0
         self._ordered: dict[str, PlannedStop] = {}
 
-    def heard(self, messages: Iterable[Received], *, anew: bool) -> None:
+    def received(self, messages: Iterable[Received], *, anew: bool) -> None:
         """Take in control messages in their order; with ``anew`` they are all that there are."""
         if anew:
             self.verdicts.clear()

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from numpy.typing import ArrayLike
 
+from daemon.adapters.telemetry.control_reporter import ControlReporter
 from daemon.adapters.telemetry.labels import NO_VERSION, HttpRefusal, Lifecycle, Promotion
 from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import Status
-from daemon.adapters.telemetry.told import ToldReporter
 from daemon.documents import nearest_of
 from daemon.domain import (
     AlertEvent,
@@ -181,7 +181,7 @@ class Reporter:
         self.metrics = metrics
         self.status = status
         self._throttle = Throttle()
-        self.told = ToldReporter(self._throttle, metrics, status)
+        self.controls = ControlReporter(self._throttle, metrics, status)
         self._logged_once: set[str] = set()
         self._logged_faults: set[tuple[str, str, str]] = set()
         self._counted = SourceCounts()

@@ -185,7 +185,7 @@ def fleet() -> Status:
         MaintenanceWindow("inspection", NOW_NS + SECOND_NS, NOW_NS + 90 * SECOND_NS),
     )
     messages = told()
-    people.heard(messages, anew=True)
+    people.received(messages, anew=True)
     stream.decisions.extend(decisions())
     taken = {one.control.fingerprint: one.control for one in messages if isinstance(one.control, Feedback)}
     stream.standing = lambda event: (

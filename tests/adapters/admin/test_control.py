@@ -467,7 +467,7 @@ def test_nothing_that_comes_breaks_the_port_and_each_message_can_be_read(
     for message in told.messages:
         read_control(message)
     asyncio.run(told.topic.poll())
-    status.people.heard(told.topic.received, anew=True)
+    status.people.received(told.topic.received, anew=True)
     assert client.get("/api/status").status_code == 200
 
 

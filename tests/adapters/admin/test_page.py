@@ -276,7 +276,7 @@ def test_stops_and_trainings_are_told(told: tuple[ServedStatus, Told], page: Pag
     assert training == RetrainRequest("compressors", by="kim")
     start = datetime(2100, 1, 1, tzinfo=UTC)
     more = [MaintenanceOrder(f"later {n}", start, start + timedelta(days=n + 1)) for n in range(30)]
-    port.status.people.heard([Received(100 + n, 0, each) for n, each in enumerate(more)], anew=False)
+    port.status.people.received([Received(100 + n, 0, each) for n, each in enumerate(more)], anew=False)
     page.wait("document.querySelector('#stops').innerText.includes('more: see anomalyd maintenance list')")
     assert page.misfits() == []
     opens(

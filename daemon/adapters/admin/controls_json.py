@@ -1,4 +1,4 @@
-"""What people told the daemon and what became of it, as the plain JSON values of ``/api/status``; all of it bounded."""
+"""Verdicts, planned stops and decisions on trainings as the plain JSON values of ``/api/status``; all of it bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people tell the running daemon, by a changed configuration or a control message, and candidates in shadow: for page and log."""
+"""Control messages, reloads of the configuration, decisions on trainings, and candidates in shadow: for page and log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # for annotations only: the command line imports this package
 log = structlog.get_logger()
 
 
-class ToldReporter:
+class ControlReporter:
     """The part of ``Reporter`` that is about them.
 
     Args:
@@ -90,11 +90,11 @@ class ToldReporter:
             end=end,
         )
 
-    def controls_heard(self, messages: Sequence[Received], *, anew: bool) -> None:
+    def controls_read(self, messages: Sequence[Received], *, anew: bool) -> None:
         """Control messages were read; with ``anew`` all that the topic holds."""
         people = self._status.people
         before = people.left_out
-        people.heard(messages, anew=anew)
+        people.received(messages, anew=anew)
         if people.left_out > before:
             log.warning(
                 "planned_stops_not_shown",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon.adapters.admin import snapshot
-from daemon.adapters.admin.told import decisions_json
+from daemon.adapters.admin.controls_json import decisions_json
 from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
@@ -32,7 +32,7 @@ NOTHING = Feedback("a", Verdict.FALSE_ALARM, "kim", "lid")
 
 def heard(status: Status, *controls: Control, anew: bool = True) -> None:
     status.people.now_ns = lambda: NOW_NS
-    status.people.heard([Received(n, NOW_NS + n, each) for n, each in enumerate(controls)], anew=anew)
+    status.people.received([Received(n, NOW_NS + n, each) for n, each in enumerate(controls)], anew=anew)
 
 
 def verdict_on_the_open_alert(status: Status, standing: Standing | None) -> object:
@@ -149,13 +149,13 @@ def test_a_stop_that_recurs_stays_on_the_page_and_what_there_is_no_room_for_is_s
     daily = MaintenanceOrder("daily", NOW - 200 * HOUR, NOW - 198 * HOUR, rrule="FREQ=DAILY")
     over = MaintenanceOrder("over", NOW - 99 * HOUR, NOW - 98 * HOUR, rrule="FREQ=DAILY;COUNT=2")
     others = [MaintenanceOrder(f"s{n:03d}", NOW, NOW + (n + 1) * HOUR) for n in range(100)]
-    reporter = Reporter(Metrics(["pumps"], ["t"]), status).told
+    reporter = Reporter(Metrics(["pumps"], ["t"]), status).controls
     status.people.now_ns = lambda: NOW_NS
     messages = [Received(n, 0, each) for n, each in enumerate([daily, over, *others])]
-    reporter.controls_heard(messages[:-1], anew=True)
+    reporter.controls_read(messages[:-1], anew=True)
     assert status.people.left_out == 0
     with capture_logs() as logs:
-        reporter.controls_heard(messages[-1:], anew=False)
+        reporter.controls_read(messages[-1:], anew=False)
     assert [(each["event"], each["stops"]) for each in logs] == [("planned_stops_not_shown", 1)]
     names = {one.stop.window.name for one in status.people.stops()}
     assert names == {"daily", *(f"s{n:03d}" for n in range(1, 100))}
@@ -212,5 +212,5 @@ def test_whatever_rules_a_record_has_the_page_can_show_it(rules: list[dict[str, 
 def test_a_message_of_any_time_is_shown(time_ns: int) -> None:
     status = Status(["pumps"])
     status.published([alert("pump-02", Phase.OPENED, "a")])
-    status.people.heard([Received(0, time_ns, NOTHING)], anew=True)
+    status.people.received([Received(0, time_ns, NOTHING)], anew=True)
     assert snapshot(status)["episodes"][0]["told"]["verdict"] == "false_alarm"
