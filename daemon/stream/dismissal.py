@@ -6,8 +6,9 @@ about by the fingerprint. The last verdict on a fingerprint counts.
 * ``false_alarm``: the episode is *dismissed*, and closed if it is open. A run of high rows that is like a dismissed
   episode opens an alert only where it comes higher than that did by ``MARGIN``: by its score, by the jump of a sensor.
   A sensor that deviated opens only where its sustained evidence goes as much beyond. What only belonged to an
-  anomaly (its rows are in the sustained means of its sensors) is held back as long as the like of that is. Whatever other
-  sensors show, to other sides, in other states of the machine, by more or for longer, is judged as before.
+  anomaly (its rows are in the sustained means of its sensors) is held back as long as the like of that is; so is what
+  begins in other sensors while a run of high rows is held back and is over with it. Whatever other sensors show
+  besides, to other sides, in other states of the machine, by more or for longer, is judged as before.
 * ``planned``: an open episode with evidence is accepted at the asset's next scored row, as a regime is after
   ``accept_after``, and closes there. Where the verdict is taken back, the asset's baseline begins anew.
 * ``confirmed``: kept with the episode, and nothing else.
@@ -335,13 +336,28 @@ class Dismissals:
             for one in memory.dismissed:
                 if side in one.deviations:
                     self._resembling[name] = one.fingerprint
-            before = memory.deviating.pop(name, None)
+            before, like = memory.deviating.pop(name, None), [one.fingerprint for one in alike]
             if alike:
                 opening[c] /= max(1.0, MARGIN * max(one.sustained[side].share for one in alike))
-                like = [one.fingerprint for one in alike]
+            elif memory.quiet is not None and self._is_in_wake(memory.quiet, row, deviation, c):
+                opening[c], like = 1.0, memory.quiet.like
+            if like:
                 since = row.row if before is None else before.since
                 memory.deviating[name] = self._held_back(before, like, row.row, since)
         return replace(row, opening=opening)
+
+    def _is_in_wake(self, quiet: _Quiet, row: SustainedRow, deviation: Deviation, sensor: int) -> bool:
+        """Whether a sensor's deviation may come of a run that was held back, whose rows disturb what is expected of all sensors.
+
+        So it may if it began while windows held rows of that run, as long as they do (but no longer than sustained
+        evidence reaches back), and later if it has been farther beyond its limit than it is now. What lasts rises further.
+        """
+        window, since = self._spec.window, deviation.since[sensor]
+        if not quiet.since <= since < quiet.last + window:
+            return False
+        if row.row < quiet.last + window and row.row - since < REACH * window:
+            return True
+        return bool(row.opening[sensor] < deviation.peak[sensor])
 
     def follow_sustained(
         self, asset: str, known: AssetEpisodes, row: SustainedRow, deviation: Deviation

@@ -206,6 +206,34 @@ def test_what_a_dismissed_anomaly_leaves_in_the_means_is_held_back_and_what_last
     assert [e.kind for e in alerts if e.phase is Phase.OPENED] == [AlertKind.DEVIATION]
 
 
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        ((152, 6), False),  # rows from this second on in which the other sensor is off: in the wake alone
+        ((152, 100), True),  # beyond the wake
+        ((110, 30), True),  # before the event
+        ((200, 30), True),  # long after it
+    ],
+)
+def test_what_begins_in_another_sensor_while_a_false_alarm_is_held_back_is_held_back_until_it_lasts(
+    other: tuple[int, int], found: bool
+) -> None:
+    detector = CentreDetector(SPEC.sensors, pace=0.3, threshold=3.5)
+    begin, lasts = other
+    quiet = rows({20: (8.0, 0.0), 150: (8.0, 0.0)}, 280, lasts=12)
+    off = rows({begin: (0.0, 2.5)}, 280, lasts=lasts)
+    readings = [
+        wide(second, one.values[0], another.values[1])
+        for second, (one, another) in enumerate(zip(quiet, off, strict=True))
+    ]
+    told = Told(numbered(readings), detector)
+    told.until(100)
+    told.say(Verdict.FALSE_ALARM)
+    alerts = of_kind(told.until(280), *EPISODES)
+    opening = [e for e in alerts if e.phase is Phase.OPENED]
+    assert [e.kind for e in opening] == [AlertKind.DEVIATION] * found
+
+
 class Runs:
     """The alarm of one asset whose high rows lie where a test says in the model's latent space."""
 
