@@ -339,25 +339,34 @@ class Dismissals:
             before, like = memory.deviating.pop(name, None), [one.fingerprint for one in alike]
             if alike:
                 opening[c] /= max(1.0, MARGIN * max(one.sustained[side].share for one in alike))
-            elif memory.quiet is not None and self._is_in_wake(memory.quiet, row, deviation, c):
-                opening[c], like = 1.0, memory.quiet.like
+            if opening[c] > 1.0 and (run := self._disturbing(memory, row, deviation, c)) is not None:
+                opening[c], like = 1.0, like or run.like
             if like:
                 since = row.row if before is None else before.since
                 memory.deviating[name] = self._held_back(before, like, row.row, since)
         return replace(row, opening=opening)
 
-    def _is_in_wake(self, quiet: _Quiet, row: SustainedRow, deviation: Deviation, sensor: int) -> bool:
-        """Whether a sensor's deviation may come of a run that was held back, whose rows disturb what is expected of all sensors.
+    def _disturbing(
+        self, memory: _Memory, row: SustainedRow, deviation: Deviation, sensor: int
+    ) -> _Quiet | None:
+        """The run that was held back of which another sensor's deviation may come: its rows disturb what is expected of all.
 
         So it may if it began while windows held rows of that run, as long as they do (but no longer than sustained
         evidence reaches back), and later if it has been farther beyond its limit than it is now. What lasts rises further.
         """
+        quiet, name = memory.quiet, self._spec.sensors[sensor]
+        if quiet is None:
+            return None
         window, since = self._spec.window, deviation.since[sensor]
         if not quiet.since <= since < quiet.last + window:
-            return False
+            return None
+        if any(
+            name == led for one in memory.dismissed if one.fingerprint in quiet.like for led, _ in one.leading
+        ):
+            return None
         if row.row < quiet.last + window and row.row - since < REACH * window:
-            return True
-        return bool(row.opening[sensor] < deviation.peak[sensor])
+            return quiet
+        return quiet if row.opening[sensor] < deviation.peak[sensor] else None
 
     def follow_sustained(
         self, asset: str, known: AssetEpisodes, row: SustainedRow, deviation: Deviation

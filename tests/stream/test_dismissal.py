@@ -207,23 +207,28 @@ def test_what_a_dismissed_anomaly_leaves_in_the_means_is_held_back_and_what_last
 
 
 @pytest.mark.parametrize(
-    ("other", "found"),
+    ("other", "before", "found"),
     [
-        ((152, 6), False),  # rows from this second on in which the other sensor is off: in the wake alone
-        ((152, 100), True),  # beyond the wake
-        ((110, 30), True),  # before the event
-        ((200, 30), True),  # long after it
+        (
+            (152, 6),
+            0.0,
+            False,
+        ),  # rows from this second on in which the other sensor is off: in the wake alone
+        ((152, 6), 1.5, False),  # ... by more than the margin over what it was the first time
+        ((152, 100), 0.0, True),  # beyond the wake
+        ((110, 30), 0.0, True),  # before the event
+        ((200, 30), 0.0, True),  # long after it
     ],
 )
 def test_what_begins_in_another_sensor_while_a_false_alarm_is_held_back_is_held_back_until_it_lasts(
-    other: tuple[int, int], found: bool
+    other: tuple[int, int], before: float, found: bool
 ) -> None:
     detector = CentreDetector(SPEC.sensors, pace=0.3, threshold=3.5)
     begin, lasts = other
-    quiet = rows({20: (8.0, 0.0), 150: (8.0, 0.0)}, 280, lasts=12)
-    off = rows({begin: (0.0, 2.5)}, 280, lasts=lasts)
+    quiet = rows({20: (8.0, before), 150: (8.0, 0.0)}, 280, lasts=12)
+    off = rows({begin: (0.0, 3.0)}, 280, lasts=lasts)
     readings = [
-        wide(second, one.values[0], another.values[1])
+        wide(second, one.values[0], one.values[1] if second < 100 else another.values[1])
         for second, (one, another) in enumerate(zip(quiet, off, strict=True))
     ]
     told = Told(numbered(readings), detector)
