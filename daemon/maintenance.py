@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Any
 
 from dateutil.parser import parse
@@ -25,7 +25,9 @@ from daemon.domain import EPOCH, to_ns, zone_of
 MOST_OCCURRENCES = 100_000
 """Occurrences of a recurring window that are looked at; after these it is over. Every day for 270 years."""
 LAST = datetime(2261, 12, 31, tzinfo=UTC)
-_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+YEARS_AHEAD = 7_600
+"""By which rules are worked out later. The library looks for an occurrence up to the year 9999 at any cost, eight thousand
+years of days where none fits; from there it is a few hundred. The calendar, weekdays too, is the same every 400 years."""
 _RULE = re.compile(r"(?:RRULE:)?([A-Za-z]+=[^;=\s]+(?:;[A-Za-z]+=[^;=\s]+)*)")
 
 
@@ -189,29 +191,30 @@ def _rule(text: str, start_ns: int, zone: tzinfo) -> tuple[Iterator[datetime], f
     parts = dict(part.upper().split("=", 1) for part in found[1].split(";"))
     if parts.get("FREQ") in ("SECONDLY", "MINUTELY", "HOURLY"):
         raise ValueError(f"{named} recurs more often than daily: write FREQ=DAILY;BYHOUR=6,14,22")
-    # The library counts for ever where no day fits: so it is given an end, and counted here.
-    count = parts.pop("COUNT", None)
-    end = "UNTIL" in parts
+    if "BYEASTER" in parts:  # of the library alone, and Easter has no cycle of 400 years
+        raise ValueError(f"{named} cannot be understood: BYEASTER is not of RFC 5545")
+    count = parts.pop("COUNT", None)  # counted here: the library counts for ever where no day fits
     try:
         if int(parts.get("INTERVAL", "1")) < 1 or (count is not None and int(count) < 1):
             raise ValueError("below one")
-        dated = _has_day(parts)
         rule: Any = rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=first)
-        rule = rule if end else rule.replace(until=LAST)
-        later = iter(rule) if count is None else islice(rule, int(count))
-        begins = next(later, None) if dated else None
-        until_ns = ns_of(parse(parts["UNTIL"])) if end else math.inf
+        until_ns = ns_of(parse(parts["UNTIL"])) if "UNTIL" in parts else math.inf
+        ahead = rule.replace(dtstart=_moved(first, YEARS_AHEAD), until=None)
+        last_ns = min(until_ns, ns_of(LAST))
+        later: Iterator[datetime] = takewhile(
+            lambda at: ns_of(at) <= last_ns, (_moved(at, -YEARS_AHEAD) for at in ahead)
+        )
+        if count is not None:
+            later = islice(later, int(count))
+        begins = next(later, None)
     except Exception as error:  # of any kind, by the library
         why = str(error) if "UNTIL" in str(error) else "write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)"
         raise ValueError(f"{named} cannot be understood: {why}") from error
     if begins is None:
-        raise ValueError(f"{named} never occurs")
+        raise ValueError(f"{named} never occurs: none of its days and times fit together")
     return chain([begins], later), until_ns
 
 
-def _has_day(parts: dict[str, str]) -> bool:
-    """Whether one of a rule's months has one of its days: the library looks for them up to the year 9999."""
-    if not {"BYMONTH", "BYMONTHDAY"} <= parts.keys():
-        return True
-    months, days = ([int(one) for one in parts[key].split(",")] for key in ("BYMONTH", "BYMONTHDAY"))
-    return any(abs(day) <= _LONGEST[month - 1] for month in months if 1 <= month <= 12 for day in days)
+def _moved(at: datetime, years: int) -> datetime:
+    """The same day of a year that many cycles of the calendar away, at the same time by the clock."""
+    return at.replace(year=at.year + years)

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from dateutil.rrule import _iterinfo, rrulestr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.control import MaintenanceOrder, RetrainRequest, written
+from daemon.domain import EPOCH
 from daemon.maintenance import MaintenanceWindow, ns_of, read_checked
 
 HOUR = 3_600_000_000_000
@@ -98,7 +102,6 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
         ("FREQ=OFTEN", "", "cannot be understood"),
         ("FREQ=WEEKLY;BYDAY=XX", "", "cannot be understood"),
         ("FREQ=MONTHLY;BYDAY=99MO", "", "cannot be understood"),
-        ("FREQ=YEARLY;BYEASTER=99999999", "", "cannot be understood"),
         ("FREQ=DAILY;INTERVAL=0;BYMONTH=2", "", "cannot be understood"),
         ("FREQ=DAILY;INTERVAL=00", "", "cannot be understood"),
         ("FREQ=DAILY;INTERVAL=-1", "", "cannot be understood"),
@@ -108,6 +111,9 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
         ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "", "never occurs"),
         ("FREQ=DAILY;BYMONTH=4,6;BYMONTHDAY=31,-31", "", "never occurs"),
         ("FREQ=DAILY;COUNT=2;BYMONTH=2;BYMONTHDAY=30", "", "never occurs"),
+        ("FREQ=WEEKLY;BYDAY=SU;BYSETPOS=2", "Europe/Berlin", "never occurs"),
+        ("FREQ=MONTHLY;BYDAY=5MO;BYMONTHDAY=1", "", "never occurs"),
+        ("FREQ=YEARLY;BYEASTER=1", "", "BYEASTER is not of RFC 5545"),
         ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "cannot be understood"),
         ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "cannot be understood"),
         ("FREQ=DAILY", "Mars/Olympus", "no time zone"),
@@ -118,6 +124,54 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
 def test_a_rule_that_cannot_be_used_is_refused(rule: str, zone: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         window(rule, zone)
+
+
+@pytest.mark.parametrize("rule", ["FREQ=DAILY;BYHOUR=1;BYSETPOS=2", "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"])
+def test_a_rule_that_never_occurs_costs_some_hundred_years_of_days(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the eight thousand up to the year 9999, which take seconds in which nothing else is done."""
+    days, each = 0, _iterinfo.ddayset
+
+    def counted(info: _iterinfo, *day: int) -> Any:
+        nonlocal days
+        days += 1
+        return each(info, *day)
+
+    monkeypatch.setattr(_iterinfo, "ddayset", counted)
+    with pytest.raises(ValueError, match="never occurs: none of its days and times fit together"):
+        window(rule)
+    assert 0 < days < 400 * 366
+
+
+@given(
+    st.sampled_from(
+        [
+            "FREQ=DAILY;INTERVAL=5",
+            "FREQ=DAILY;BYDAY=MO,TH;BYHOUR=6,14",
+            "FREQ=WEEKLY;INTERVAL=2;BYDAY=SA,SU;WKST=SU",
+            "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
+            "FREQ=MONTHLY;INTERVAL=7;BYDAY=2FR",
+            "FREQ=MONTHLY;BYMONTHDAY=31",
+            "FREQ=YEARLY;BYWEEKNO=53",
+            "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29",
+            "FREQ=YEARLY;BYYEARDAY=60,366",
+        ]
+    ),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
+    st.integers(366, 43_800),
+    st.sampled_from(["", ";COUNT=3", ";UNTIL=20410611T000000Z"]),
+)
+def test_it_recurs_as_the_library_says(rule: str, zone: str, day: int, end: str) -> None:
+    first = (EPOCH + timedelta(days=day, hours=6)).astimezone(ZoneInfo(zone))
+    expected = [ns_of(each) for each in islice(rrulestr(rule + end, dtstart=first), 20)]
+    if not expected:
+        with pytest.raises(ValueError, match="never occurs"):
+            window(rule + end, zone, start=first)
+        return
+    one = window(rule + end, zone, start=first)
+    found = one.between(ns_of(first), expected[-1] + 1)
+    assert [begin for begin, _ in found] == expected
 
 
 def test_a_leap_day_occurs_and_so_does_one_of_several_days() -> None:

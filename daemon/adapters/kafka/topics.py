@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
     KafkaError,
     for_code,
 )
@@ -26,6 +29,8 @@ from daemon.adapters.kafka.values import CheckResult, TopicShape, TopicSpec, Top
 from daemon.errors import BrokerError, DaemonError, InputError
 
 DEFAULT_LIMIT = 1_048_588  # Kafka's default of max.message.bytes
+COORDINATOR_S = 10.0
+"""For a young cluster to make the topic in which groups are kept: asked for the first time, it has no coordinator yet."""
 
 
 @contextlib.asynccontextmanager
@@ -212,11 +217,20 @@ async def probe(
 
 
 async def _group_result(admin: AIOKafkaAdminClient, group: str) -> CheckResult:
-    try:
-        await admin.find_coordinator(group)
-    except GroupAuthorizationFailedError:
-        return CheckResult(f"group {group}", False, "this user lacks READ on the group")
-    except KafkaError as error:
-        # A young cluster has no coordinator until its first group exists.
-        return CheckResult(f"group {group}", True, f"no coordinator yet: {describe(error)}")
-    return CheckResult(f"group {group}", True, "this user may use it")
+    """Whether this user may use the group, and whether there is a broker that keeps it."""
+    what = f"group {group}"
+    give_up = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            await admin.find_coordinator(group)
+        except GroupAuthorizationFailedError:
+            return CheckResult(what, False, "this user lacks READ on the group")
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError) as error:
+            if time.monotonic() > give_up:
+                detail = f"no broker coordinates it within {COORDINATOR_S:.0f} s, so nothing can be consumed"
+                return CheckResult(what, False, f"{detail}: {describe(error)}")
+            await asyncio.sleep(0.2)
+        except KafkaError as error:
+            return CheckResult(what, False, f"its coordinator cannot be found: {describe(error)}")
+        else:
+            return CheckResult(what, True, "this user may use it")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
 from daemon.adapters.kafka import KafkaSettings, TopicSpec, TopicState, check_topics, ensure_topics, probe
 from daemon.errors import BrokerError
 from tests.adapters.kafka.setups import Filled, fresh
-from tests.broker import create_topic
+from tests.broker import Broker, create_topic
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,18 @@ async def test_a_probe_warns_of_state_that_expires_and_of_producer_timestamps(
         assert "LogAppendTime would refuse" in clock.detail
         assert kept.ok is sound
         assert sound or f"its cleanup.policy is {policy}" in kept.detail
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_a_group_without_a_coordinator_is_not_fine(tmp_path: Path, replicas: int) -> None:
+    """One broker cannot keep groups in three replicas; one that is asked for the first time takes a moment."""
+    young = Broker(tmp_path / "kafka", properties={"offsets.topic.replication.factor": str(replicas)})
+    await asyncio.to_thread(young.start)
+    try:
+        *_, group = await probe(KafkaSettings(young.bootstrap), [])
+    finally:
+        await asyncio.to_thread(young.kill)
+    assert group.ok is (replicas == 1), group.detail
+    assert replicas == 1 or "no broker coordinates it within 10 s" in group.detail
