@@ -120,9 +120,7 @@ class ControlDesk:
 
     def _alert(self, fingerprint: str) -> Alert | None:
         """The alert as the page shows it."""
-        event = self._status.open.get(fingerprint) or next(
-            (event for _, event in reversed(self._status.events) if event.fingerprint == fingerprint), None
-        )
+        event = self._status.alert(fingerprint)
         if event is None:
             return None
         is_open = event.phase not in (Phase.CLOSED, Phase.SUPPRESSED)

@@ -34,6 +34,7 @@ from daemon.commands.wiring import (
 from daemon.config import Settings
 from daemon.model.bundle import Bundle
 from daemon.runtime.admin_port import admin_port
+from daemon.runtime.closed_alerts import recall_closed_alerts
 from daemon.runtime.loop import Loop
 from daemon.runtime.model_store import ModelStore
 from daemon.runtime.options import LoopOptions
@@ -135,6 +136,7 @@ async def run(settings: Settings, bundle: Bundle | None = None, file: ConfigFile
                 await _reach_broker(settings, reporter, ending)
                 reporter.connected()
                 if not ending.is_set():
+                    await recall_closed_alerts(connection, settings.outputs.prefix, reporter.status)
                     writers: list[Closable] = (
                         [models, decisions] if sink is None else [sink, models, decisions]
                     )

@@ -2,7 +2,7 @@
 
 ``encode`` turns each kind of output into the message of its topic: scores, imputed rows, alerts (as structured
 CloudEvents), drift records and dead letters. ``read_alert`` and ``read_drift`` read messages back, for a process that
-learns from what others published. Invariant: a message is a pure function of its output, but for the ``time``
+learns from what others published; ``alert_decoding`` does, for one that shows them. Invariant: a message is a pure function of its output, but for the ``time``
 of a CloudEvent. ``KafkaSink.publish`` and ``Transactions.commit`` call ``encode``.
 """
 

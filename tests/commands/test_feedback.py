@@ -112,11 +112,17 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
         daemon.until(lambda state: daemon.log.read_text().count("control_received") == 3)
         talking.send(lines(300, 500, range(420, 440)), 500)
         status = json.loads(daemon.get("/api/status")[1])
-        (said,) = [one["told"] for one in status["recent"] if one["fingerprint"] == name]
+        (shown,) = [one for one in status["recent"] if one["fingerprint"] == name]
+        said_of, said = {key: shown[key] for key in shown if key != "told"}, shown["told"]
         assert (said["by"], said["did"]) == ("ada", "its like was held back 1 time since")
         assert daemon.stop() == 0
     with daemon:  # a successor knows it, too
         talking.send(lines(500, 700, range(640, 660)), 200)
+        (recent,) = json.loads(daemon.get("/api/status")[1])[
+            "recent"
+        ]  # the page shows it after a restart, too
+        assert {key: recent[key] for key in said_of} == said_of
+        assert on_the_page(fingerprint=name, verdict="confirmed", by="ada")["told"].startswith("it is kept")
         assert daemon.stop() == 0
     assert [data["fingerprint"] for data in opened()] == [name]
     listed = feedback("--list")
@@ -125,5 +131,6 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
     ] == [
         (name, "false_alarm", getpass.getuser(), "lid", False),
         ("0123", "confirmed", "kim", None, True),
-        (name, "false_alarm", "ada", "the lid", True),
+        (name, "false_alarm", "ada", "the lid", False),
+        (name, "confirmed", "ada", None, True),
     ]

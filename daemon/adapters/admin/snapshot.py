@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -54,7 +55,6 @@ DRILL_SENSORS_SHOWN: Final = 40
 def snapshot(status: Status) -> dict[str, Any]:
     """The whole state, as ``/api/status`` answers it."""
     order = sorted(status.open.values(), key=_urgency)
-    closed = [e for _, e in reversed(status.events) if e.phase is Phase.CLOSED]
     by_asset: dict[tuple[str, str], list[AlertEvent]] = {}
     for event in order:
         by_asset.setdefault((event.stream, event.asset), []).append(event)
@@ -73,7 +73,7 @@ def snapshot(status: Status) -> dict[str, Any]:
         "critical": sum(e.severity is Severity.CRITICAL for e in order),
         "opened": status.opened,
         "episodes": [_alert(status, e) for e in order[:EPISODES_SHOWN]],
-        "recent": [_alert(status, e) for e in closed[:EPISODES_SHOWN]],
+        "recent": [_alert(status, e) for e in islice(status.closed(), EPISODES_SHOWN)],
         "stops": stops_json(stops),
         "more_stops": max(len(stops) - STOPS_SHOWN, 0),
         "streams": [_stream(s, by_asset, stops) for s in status.streams.values()],

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -200,6 +201,9 @@ class Status:
         self.silence_s: Callable[[], float] = lambda: 0.0  # since Kafka last answered
         self.open: dict[str, AlertEvent] = {}  # fingerprint -> newest message
         self.events: deque[tuple[int, AlertEvent]] = deque(maxlen=EVENTS_KEPT)
+        self.closed_before: Sequence[
+            AlertEvent
+        ] = ()  # alerts that had closed when the process began, oldest first
         self.sequence = 0  # of the newest event
         self.opened = 0
         self.people = People()
@@ -302,12 +306,31 @@ class Status:
         for event in events:
             self.open.setdefault(event.fingerprint, event)  # a message published here is newer
 
+    def closed_alerts(self, events: Sequence[AlertEvent]) -> None:
+        """Alerts that had closed before a restart, oldest first; as many as of events are kept."""
+        self.closed_before = events[-EVENTS_KEPT:]
+
     def revoked(self, partition: InputPartition) -> None:
         """A partition went to another replica, and its open episodes with it."""
         for key in [key for key, event in self.open.items() if event.partition == partition]:
             del self.open[key]
 
     # -------------------------------------------------------------- read by the page and the probes
+    def closed(self) -> Iterator[AlertEvent]:
+        """The alerts that have closed, the newest first; those from before the start as far as they are not open again."""
+        here = set(self.open)
+        for _, event in reversed(self.events):
+            here.add(event.fingerprint)
+            if event.phase is Phase.CLOSED:
+                yield event
+        yield from (event for event in reversed(self.closed_before) if event.fingerprint not in here)
+
+    def alert(self, fingerprint: str) -> AlertEvent | None:
+        """The newest message of an alert that is shown; None: it is not, or not any more."""
+        here = self.open.get(fingerprint)
+        shown = chain((event for _, event in reversed(self.events)), self.closed_before)
+        return here or next((event for event in shown if event.fingerprint == fingerprint), None)
+
     @property
     def lifecycle(self) -> Lifecycle:
         """The state of the process: live once every stream is."""

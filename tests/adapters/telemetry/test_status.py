@@ -113,3 +113,21 @@ def test_events_and_open_episodes() -> None:
     status.restored_episodes([alert()])
     assert len(status.open) == 1
     assert status.opened == 500
+
+
+def test_alerts_that_had_closed_before_come_after_those_that_closed_here() -> None:
+    status = Status(["pumps"])
+    before = [alert(Phase.CLOSED, fingerprint=name) for name in ("open again", "again", "old", "older", "b")]
+    status.closed_alerts(list(reversed(before)))
+    status.restored_episodes([alert(fingerprint="open again")])
+    status.published([alert(Phase.CLOSED, fingerprint=name) for name in ("a", "b")])
+    status.published([alert(fingerprint="again"), alert(fingerprint="c")])
+    assert [one.fingerprint for one in status.closed()] == ["b", "a", "old", "older"]
+    found = {name: status.alert(name) for name in ("open again", "again", "old", "b", "c", "never")}
+    assert {name: None if one is None else one.phase for name, one in found.items()} == {
+        "open again": Phase.OPENED, "again": Phase.OPENED, "old": Phase.CLOSED,
+        "b": Phase.CLOSED, "c": Phase.OPENED, "never": None,
+    }  # fmt: skip
+    status.closed_alerts([alert(Phase.CLOSED, fingerprint=str(n)) for n in range(5_000)])
+    assert [one.fingerprint for one in status.closed()][:3] == ["b", "a", "4999"]
+    assert len(list(status.closed())) < 300
