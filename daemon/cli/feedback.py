@@ -1,10 +1,12 @@
 """``anomalyd feedback``: what a person says of an alert, told to the running daemon."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from daemon.cli.options import AsJson, By, Config, Sets
 from daemon.cli.terminal import log_warnings_only, login, out, print_json, run_coroutine, settings_from
@@ -76,10 +78,29 @@ def _show(settings: Settings, *, as_json: bool) -> None:
     if not rows:
         out().print("no verdict was given")
         return
-    table = Table("time", "by", "verdict", "fingerprint", "asset", "kind", "opened", "note")
+    out().print(table_of(rows))
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The entries of ``verdicts`` as a table that fits 80 columns."""
+    table = Table(
+        Column("given (UTC)", min_width=16, overflow="fold"),
+        Column("verdict", min_width=11),
+        Column("alert", min_width=23, overflow="fold"),
+        Column("note", overflow="fold"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for row in rows:
-        replaced = "" if row["counts"] else " (replaced)"
-        cells = [row["time"], row["by"], row["verdict"] + replaced]
-        cells += [row[name] for name in ("fingerprint", "asset", "kind", "opened", "note")]
-        table.add_row(*(escape(str(cell or "")) for cell in cells))
-    out().print(table)
+        alert = [row["fingerprint"]]
+        if row["asset"] is not None:
+            alert += [f"{row['kind']} of {row['asset']}", f"opened {_minute(row['opened'])}"]
+        verdict = row["verdict"].replace("_", " ") + ("" if row["counts"] else "\n(replaced)")
+        given = "\n".join(filter(None, (_minute(row["time"]), row["by"])))
+        table.add_row(*map(escape, (given, verdict, "\n".join(alert), row["note"] or "")))
+    return table
+
+
+def _minute(time: str) -> str:
+    """An instant of ``verdicts`` to the minute."""
+    return time[:16].replace("T", " ")

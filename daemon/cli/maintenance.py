@@ -5,11 +5,20 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
 from daemon.cli.options import AsJson, By, Config, Sets
-from daemon.cli.terminal import log_warnings_only, login, out, print_json, run_coroutine, settings_from
+from daemon.cli.terminal import (
+    log_warnings_only,
+    login,
+    out,
+    print_json,
+    print_notes,
+    run_coroutine,
+    settings_from,
+)
 from daemon.config import parse_duration
 from daemon.control import MaintenanceOrder
 from daemon.errors import UsageError
@@ -58,7 +67,10 @@ def add(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan a stop: `anomalyd maintenance add pump-01 2h --reason overhaul`."""
+    """Plan a stop: `anomalyd maintenance add pump-01 2h --reason overhaul`.
+
+    An asset that no model has learned and that has no state is planned as well, and a note says so: it may be misspelt.
+    """
     log_warnings_only()
     *assets, duration = words
     if bool(assets) is everything:
@@ -87,17 +99,19 @@ def add(
         )
     )
     settings = settings_from(config, sets)
-    run_coroutine(told(settings, order))
+    notes = run_coroutine(told(settings, order))
     if as_json:
         print_json({"name": order.maintenance, "start": begins.isoformat(), "end": order.end.isoformat()})
-        return
-    whose = ", ".join(order.assets) or "all assets"
-    again = f", again by {order.rrule}" if order.rrule else ""
-    out().print(
-        f"{escape(order.maintenance)}: {escape(whose)} from {order.start.isoformat(timespec='seconds')}"
-        f" to {order.end.isoformat(timespec='seconds')}{escape(again)};"
-        f" end it with: anomalyd maintenance end {escape(order.maintenance)}"
-    )
+    else:
+        whose = ", ".join(order.assets) or "all assets"
+        again = f", again by {order.rrule}" if order.rrule else ""
+        out().print(
+            f"{escape(order.maintenance)}: {escape(whose)} from {order.start.isoformat(timespec='seconds')}"
+            f" to {order.end.isoformat(timespec='seconds')}{escape(again)};"
+            f" end it with: anomalyd maintenance end {escape(order.maintenance)}",
+            soft_wrap=True,
+        )
+    print_notes(notes)
 
 
 @maintenance.command(name="list")
@@ -107,7 +121,12 @@ def list_(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the planned stops, of the configuration and those that were told."""
+    """List the planned stops, of the configuration and those that were told: when each is next, and how it recurs.
+
+    With --json: an array of {name, state, assets, stream, start, end, next_start, next_end, until, rrule, timezone, reason,
+    by, source}. `start` and `end` are of the first occurrence, `next_start` and `next_end` of the one that is active or comes next,
+    `until` is its end while it is active; what is not is null.
+    """
     log_warnings_only()
     settings = settings_from(config, sets)
     from daemon.commands.maintenance import listed
@@ -123,26 +142,34 @@ def list_(
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The entries of ``listed`` as a table that fits 120 columns; what is said of why follows who said so."""
-    widest = min(
-        34, max(len(row["name"]) for row in rows)
-    )  # a name is copied to `end`, so it stays in one piece
-    table = Table(Column("name", min_width=widest, max_width=34, overflow="fold"))
-    for title, most in {"state": 10, "assets": 14, "start": 10, "end": 10, "recurs": 14, "by": 13}.items():
-        table.add_column(title, max_width=most)
+    """The entries of ``listed`` as a table that fits 80 columns; of one that recurs its next occurrence, and below that its rule."""
+    # A name is copied to `end`, so it stays in one piece.
+    widest = min(34, max(len(row["name"]) for row in rows))
+    table = Table(
+        Column("name, who and why", min_width=widest, max_width=34, overflow="fold"),
+        Column("state", min_width=7),
+        Column("when (UTC)", min_width=16, max_width=16),
+        Column("assets", overflow="fold", ratio=1),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        expand=True,
+    )
     for row in rows:
-        until = f" until {_seconds(row['until'])}" if row["until"] else ""
         by = "(config)" if row["source"] == "config" else row["by"] or ""
-        cells = [row["name"], row["state"] + until, ", ".join(row["assets"]) or "all"]
-        cells += [_seconds(row["start"]), _seconds(row["end"]), (row["rrule"] or "").replace(";", "\n")]
-        cells += [": ".join(filter(None, (by, row["reason"])))]
-        table.add_row(*map(escape, cells))
+        why = ": ".join(filter(None, (by, row["reason"])))
+        name = "\n".join(filter(None, (row["name"], why)))
+        table.add_row(*map(escape, (name, row["state"], _when(row), ", ".join(row["assets"]) or "all")))
     return table
 
 
-def _seconds(time: str) -> str:
-    """An instant of ``listed`` as the table shows it: date and time apart, no fractions of a second."""
-    return f"{time[:10]} {time[11:19]}Z"
+def _when(row: Mapping[str, Any]) -> str:
+    """The occurrence that is active or comes next, of one that is over the first; and how it recurs."""
+    first, last = row["next_start"] or row["start"], row["next_end"] or row["end"]
+    same_day = first[:10] == last[:10]
+    lines = [f"{first[:10]} {first[11:16]}", f"to {'' if same_day else last[:10] + ' '}{last[11:16]}"]
+    if row["rrule"]:
+        lines += [*row["rrule"].split(";"), *([f"in {row['timezone']}"] if row["timezone"] else [])]
+    return "\n".join(lines)
 
 
 @maintenance.command()

@@ -20,7 +20,7 @@ from daemon.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from daemon.commands.models import Change, ModelsOptions
 
@@ -67,13 +67,13 @@ def list_(
     """
     options = _options(config, stream, directory)
     from daemon.commands.models import list_models
-    from daemon.commands.models.tables import LIST, list_rows
+    from daemon.commands.models.tables import FOLDS, LIST, list_rows
 
     entries = run_coroutine(list_models(options))
     if as_json:
         print_json(entries)
     elif entries:
-        _print_table(LIST, list_rows(entries))
+        out().print(table_of(LIST, list_rows(entries), FOLDS))
     else:
         print_notes(["there is no model yet"])
 
@@ -144,7 +144,7 @@ def diff(
     _print_lines(diff_lines(found))
     moved, rest = sensor_rows(found)
     if moved:
-        _print_table(SENSORS, moved)
+        out().print(table_of(SENSORS, moved))
     if rest:
         _print_lines(
             [f"{rest} {'more ' if moved else ''}sensor{'s' * (rest > 1)} moved by less than a tenth"]
@@ -153,7 +153,7 @@ def diff(
         _print_lines(["faults: no figures are known; --rows FILE injects some"])
     else:
         _print_lines([f"found of {found['recall']['source']}:"])
-        _print_table(RECALL, recall_rows(found))
+        out().print(table_of(RECALL, recall_rows(found)))
 
 
 @models.command()
@@ -283,10 +283,22 @@ def _print_lines(lines: "Iterable[str]") -> None:
         out().print(escape(line), soft_wrap=True)
 
 
-def _print_table(headers: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
+def table_of(
+    headers: "Sequence[str]", rows: "Sequence[Sequence[str]]", folds: "Collection[str]" = ()
+) -> Table:
+    """Rows of ``commands.models.tables`` as a table; at 80 columns only names and what is said in words are folded.
+
+    Args:
+        headers: of the columns.
+        rows: their cells.
+        folds: the headers of columns that may be folded; none: the first.
+    """
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in headers:
-        table.add_column(header, overflow="fold", no_wrap=header == headers[0])
+        if header in (folds or headers[:1]):
+            table.add_column(header, overflow="fold", min_width=12)
+        else:
+            table.add_column(header, no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
-    out().print(table)
+    return table

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from daemon.adapters.kafka.control_topic import ControlTopic, send
+from daemon.commands.known_assets import unknown_assets
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
 from daemon.control import Control, MaintenanceOrder, checked, written
@@ -69,8 +70,11 @@ def _made_name(order: MaintenanceOrder) -> str:
     return f"{whose}-{order.start.astimezone(UTC):%Y%m%dT%H%M}-{digits}"
 
 
-async def add(settings: Settings, order: MaintenanceOrder) -> None:
+async def add(settings: Settings, order: MaintenanceOrder) -> list[str]:
     """Tell the daemon of a planned stop.
+
+    Returns:
+        What to ask back: assets that nobody has heard of.
 
     Raises:
         UsageError: the stream is not configured, or the configuration has a stop of this name.
@@ -80,6 +84,7 @@ async def add(settings: Settings, order: MaintenanceOrder) -> None:
     if order.stream and order.stream not in names:
         raise UsageError(f"no stream {order.stream!r}; there are {', '.join(names)}")
     await send(kafka_settings(settings), settings.outputs.prefix, named(order, _configured(settings)))
+    return await unknown_assets(settings, order.assets, order.stream)
 
 
 async def end(settings: Settings, name: str, now: datetime, by: str = "") -> None:
@@ -196,6 +201,7 @@ def entry(order: MaintenanceOrder, source: str, now: datetime) -> dict[str, Any]
     """One planned stop as it stands, of ``config`` or of a ``message``."""
     window, now_ns = MaintenanceWindow.ordered(order), ns_of(now)
     current = window.at(now_ns)
+    following = current or window.after(now_ns)
     state = "over" if window.is_over(now_ns) else "planned" if current is None else "active"
     return {
         "name": order.maintenance,
@@ -204,8 +210,11 @@ def entry(order: MaintenanceOrder, source: str, now: datetime) -> dict[str, Any]
         "stream": order.stream or None,
         "start": iso(to_ns(order.start.astimezone(UTC) - EPOCH)),
         "end": iso(to_ns(order.end.astimezone(UTC) - EPOCH)),
+        "next_start": iso(following[0]) if following is not None else None,
+        "next_end": iso(following[1]) if following is not None else None,
         "until": iso(current[1]) if current is not None else None,
         "rrule": order.rrule or None,
+        "timezone": order.timezone or None,
         "reason": order.reason or None,
         "by": order.by or None,
         "source": source,

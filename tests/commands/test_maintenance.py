@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from daemon.commands.maintenance import assets_of, named, shortened
+from daemon.commands.known_assets import unheard
+from daemon.commands.maintenance import assets_of, entry, named, shortened
 from daemon.control import MaintenanceOrder, read_control, written
 from daemon.errors import UsageError
 from daemon.maintenance import MaintenanceWindow, ns_of
@@ -158,6 +159,42 @@ def test_a_stop_that_is_over_is_not_ended_again(rule: str, since: str) -> None:
         shortened(order, start + timedelta(hours=50))
 
 
+@pytest.mark.parametrize(
+    ("assets", "known", "lines"),
+    [
+        (["a"], {"a", "b"}, []),
+        ([], set(), []),
+        (["press-9"], set(), ["no asset press-9 is known so far: none is. It is planned all the same"]),
+        (["Press-9", "a"], {"a", "press-1"}, ["no asset Press-9 is known so far: did you mean press-1? It is planned all the same"]),
+        (["x"], set("abcde"), ["no asset x is known so far: there is a, b, c and 2 more. It is planned all the same"]),
+        (list("vwxyz"), {"a"}, [*(f"no asset {x} is known so far: there is a. It is planned all the same" for x in "vwx"), "nor are 2 more of these assets"]),
+    ],
+)  # fmt: skip
+def test_an_asset_that_nobody_has_heard_of_is_said(
+    assets: list[str], known: set[str], lines: list[str]
+) -> None:
+    assert unheard(assets, known) == lines
+
+
+def test_the_next_occurrence_of_a_stop_is_known() -> None:
+    start = datetime(2026, 3, 1, 6, tzinfo=UTC)
+    order = MaintenanceOrder("oil", start, start + timedelta(hours=2), ("a",), rrule="FREQ=DAILY;COUNT=3")
+    for hours, state, begins in (
+        (-1.0, "planned", "2026-03-01T06:00:00Z"),
+        (1.0, "active", "2026-03-01T06:00:00Z"),
+        (2.0, "planned", "2026-03-02T06:00:00Z"),
+        (49.0, "active", "2026-03-03T06:00:00Z"),
+        (51.0, "over", None),
+    ):
+        row = entry(order, "message", start + timedelta(hours=hours))
+        assert (row["state"], row["next_start"]) == (state, begins)
+        assert row["next_end"] == (begins and begins.replace("T06", "T08"))
+        assert (row["start"], row["until"]) == (
+            "2026-03-01T06:00:00Z",
+            row["next_end"] if state == "active" else None,
+        )
+
+
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
@@ -188,7 +225,13 @@ def test_a_stop_is_told_to_a_running_daemon_outlives_it_and_ends(
         talking.send(lines(360, 460, range(380, 440)), 200)
         assert daemon.stop() == 0
 
-    (told,) = maintenance("list", "--past")
+    misspelt = command("maintenance", "add", "pump-1", "pmp-2", "1s", "--name", "odd", "-c", daemon.config)
+    assert (misspelt.returncode, misspelt.stdout.startswith("odd: pmp-2, pump-1 from ")) == (0, True)
+    assert misspelt.stderr == (
+        "note: no asset pmp-2 is known so far: did you mean pump-2? It is planned all the same\n"
+    )
+    maintenance("add", "pump-2", "1m", "--start", START, "--name", "odd")
+    (told,) = [each for each in maintenance("list", "--past") if each["name"] == "oil"]
     assert {key: told[key] for key in ("name", "state", "assets", "by", "reason", "source")} == {
         "name": "oil", "state": "over", "assets": ["pump-1"], "by": "kim", "reason": "oil", "source": "message",
     }  # fmt: skip

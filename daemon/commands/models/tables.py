@@ -10,25 +10,29 @@ MOVED_SD, MOVED_RATIO = 0.1, 1.1
 them, and every retraining moves all sensors by a little."""
 MOST = 20
 """Assets and sensors that are listed."""
-LIST = ("version", "stream", "in force", "trained at", "trigger", "rows", "gate", "reason")
-"""Headers of the list of versions."""
+LIST = ("version", "state", "trained (UTC)", "rows", "gate and reason")
+"""Headers of the list of versions; the stream stands below the version, the trigger below the time."""
+FOLDS = (LIST[0], LIST[-1])
+"""Of these, those whose cells may be broken anywhere: names of streams, and reasons."""
 
 
 def list_rows(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per version, under ``LIST``."""
+    """One row per version, under ``LIST``; a cell may have several lines."""
     return [
         (
-            one["version"],
-            one["stream"],
-            _state(one) or ("yes" if one["promoted"] else "before" if one["promoted_before"] else ""),
-            _when(one["trained_at"]),
-            one["trigger"] or "",
+            f"{one['version']}\n{one['stream']}",
+            _state(one).replace(" until ", " until\n")
+            or ("in force" if one["promoted"] else "before" if one["promoted_before"] else ""),
+            _lines(_when(one["trained_at"]), one["trigger"] and f"by {one['trigger']}"),
             "" if one["rows"] is None else f"{one['rows']:,}",
-            gate_in_words(one),
-            one["unreadable"] or one["reason"],
+            _lines(gate_in_words(one), one["unreadable"] or one["reason"]),
         )
         for one in entries
     ]
+
+
+def _lines(*texts: str | None) -> str:
+    return "\n".join(filter(None, texts))
 
 
 def _state(entry: Mapping[str, Any]) -> str:
