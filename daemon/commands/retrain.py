@@ -6,21 +6,29 @@ up, and its decision on ``<prefix>.retrain`` names it.
 
 from __future__ import annotations
 
-from daemon.adapters.kafka.control_topic import send
+import contextlib
+
+from daemon.adapters.kafka import group_members
+from daemon.adapters.kafka.control_topic import feedback_topic, send
 from daemon.commands.inputs import chosen_stream
 from daemon.commands.wiring import kafka_settings
 from daemon.config import Settings
 from daemon.control import RetrainRequest, checked
-from daemon.errors import UsageError
+from daemon.errors import DaemonError, UsageError
 
 
-async def request_training(settings: Settings, stream: str | None, reason: str, by: str) -> str:
-    """Write the request; returns the stream's name.
+async def request_training(
+    settings: Settings, stream: str | None, reason: str, by: str
+) -> tuple[str, list[str]]:
+    """Write the request.
 
     Args:
         settings: the configuration.
         stream: whose model; None: of the only stream.
         reason, by: why, and who asks.
+
+    Returns:
+        The stream's name; and that nobody is there to train, if so.
 
     Raises:
         UsageError: no such stream, or the reason is too long.
@@ -31,5 +39,10 @@ async def request_training(settings: Settings, stream: str | None, reason: str, 
         request = checked(RetrainRequest(name, reason, by))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    await send(kafka_settings(settings), settings.outputs.prefix, request)
-    return name
+    connection, prefix = kafka_settings(settings), settings.outputs.prefix
+    await send(connection, prefix, request)
+    members = None
+    with contextlib.suppress(DaemonError):  # the request is written: that is no failure
+        members = await group_members(connection)
+    waits = f"the request waits in {feedback_topic(prefix).name} for the next one"
+    return name, [f"no daemon of the group {connection.group_id} runs now: {waits}"] if members == 0 else []

@@ -17,7 +17,7 @@ from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import KafkaSettings
 from daemon.adapters.kafka.source import NO_PARTITION, KafkaSource
 from daemon.adapters.kafka.stats import KafkaStats
-from daemon.adapters.kafka.topics import check_topics, ensure_topics, probe, topic_states
+from daemon.adapters.kafka.topics import check_topics, ensure_topics, group_members, probe, topic_states
 from daemon.adapters.kafka.transactions import StateTopic, TransactionFailed, Transactions
 from daemon.adapters.kafka.values import CheckResult, Entry, Message, TopicSpec, TopicState
 from daemon.adapters.kafka.writing import KafkaSink, Writer, stored_size
@@ -46,6 +46,7 @@ __all__ = [
     "committed",
     "connection",
     "ensure_topics",
+    "group_members",
     "newest_records",
     "probe",
     "quieten",

@@ -216,6 +216,23 @@ async def probe(
         return [CheckResult("broker", False, str(error))]
 
 
+async def group_members(settings: KafkaSettings) -> int | None:
+    """How many processes are in the group now; None where this user may not see it.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    async with administering(settings) as admin:
+        try:
+            (answer,) = await admin.describe_consumer_groups([settings.group_id])
+        except GroupCoordinatorNotAvailableError:
+            return 0  # a young cluster has no coordinator until its first group exists
+        except GroupAuthorizationFailedError:
+            return None
+    ((code, _group, _state, _type, _protocol, members, *_),) = answer.groups
+    return None if code else len(members)
+
+
 async def _group_result(admin: AIOKafkaAdminClient, group: str) -> CheckResult:
     """Whether this user may use the group, and whether there is a broker that keeps it."""
     what = f"group {group}"
