@@ -182,4 +182,7 @@ def effect_of(alert: Alert | None, verdict: Verdict) -> str:
         return f"{closes} like on {alert.asset} must come half as high again to alert"
     if alert.open:
         return f"what it shows is normal for {alert.asset} from the next row on, and the alert closes"
-    return "the alert is over: nothing is left to accept, so it is noted"
+    return (
+        "it changes nothing: the alert is over, and nothing is left to accept. Say planned while an alert is open;"
+        f" false_alarm holds back its like on {alert.asset}"
+    )

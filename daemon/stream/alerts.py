@@ -438,7 +438,8 @@ class Episodes(OpenEpisodes):
         """Take in a verdict on an episode that is remembered of an asset; what it does, and the end of its alert."""
         known = self.of(asset)
         mine = [one for one in known.incidents if one.fingerprint == feedback.fingerprint]
-        taken = self.dismissals.take(asset, feedback, mine[0] if mine else None)
+        accepted = self.acceptances.asset_of(feedback.fingerprint) == asset
+        taken = self.dismissals.take(asset, feedback, mine[0] if mine else None, accepted=accepted)
         if feedback.verdict is not Verdict.PLANNED and self.acceptances.take_back(
             asset, feedback.fingerprint
         ):

@@ -56,6 +56,8 @@ class Effect(StrEnum):
     """The alert closes at the next scored row; what it shows is normal from then on."""
     RESTORED = "restored"
     """An earlier verdict has no effect any more."""
+    TOO_LATE = "too_late"
+    """Planned, but the alert is over: nothing is left to accept, and nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,13 +434,16 @@ class Dismissals:
                 return asset
         return None
 
-    def take(self, asset: str, feedback: Feedback, incident: Incident | None) -> Taken:
+    def take(
+        self, asset: str, feedback: Feedback, incident: Incident | None, *, accepted: bool = False
+    ) -> Taken:
         """Take in a verdict on an episode of an asset.
 
         Args:
             asset: of ``Episodes.asset_of``.
             feedback: the verdict.
             incident: the episode, if it is open.
+            accepted: whether what it showed is accepted already.
         """
         memory = self._of(asset)
         course = memory.course(feedback.fingerprint)
@@ -470,6 +475,8 @@ class Dismissals:
                 effect = Effect.ACCEPTING
         else:
             closes = False
+            if feedback.verdict is Verdict.PLANNED and incident is None and not withdrawn and not accepted:
+                effect = Effect.TOO_LATE
         self._note_accepting(asset, memory)
         return Taken(effect, closes, rejudges)
 

@@ -116,6 +116,16 @@ def test_another_verdict_takes_it_back(verdict: Verdict) -> None:
     assert len(opened(told.until(110))) == 1
 
 
+def test_planned_of_an_alert_that_is_over_changes_nothing_and_says_so() -> None:
+    events = {20: (4.0, 0.0), 50: (4.0, 0.0)}
+    told, untold = Told(rows(events, 80)), Told(rows(events, 80))
+    told.until(40)
+    for _ in range(2):
+        assert told.say(Verdict.PLANNED) == (Effect.TOO_LATE, [])
+    untold.until(40)
+    assert opened(told.until(80)) == opened(untold.until(80)) != []
+
+
 def test_a_second_false_alarm_that_differs_is_dismissed_beside_the_first() -> None:
     events = {20: (4.0, 0.0), 50: (0.0, -4.0), 80: (0.0, -4.0), 110: (4.0, 0.0)}
     told = Told(rows(events, 140))

@@ -61,6 +61,8 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
             return "it becomes normal with the next reading"
         case Verdict.PLANNED if event.over and event.feedback is not None:
             return "it is normal now"
+        case Verdict.PLANNED if event.over:
+            return "it changed nothing: the alert was over, and nothing was left to accept"
     return "the alert closed with it" if event.over and event.feedback is not None else "noted"
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # for annotations only: the command line imports this package
 log = structlog.get_logger()
 
 MOST_UNKNOWN_SENSORS: Final = 20
+TOO_LATE_RULE: Final = "planned, of an alert that is over: nothing is left to accept and nothing changes; it counts while the alert is open"
 PARTS_RULE: Final = (
     "several records have parts of one row, and only the first counts: `input: {rows: gather}` in the config, with"
     " `format: json-wide` where it names none, puts them together"
@@ -324,8 +325,7 @@ class Reporter:
             log.info("accepted_again", stream=name, topic=poll.topic, levels=poll.accepted)
         for effect, n in poll.verdicts.items():
             self.metrics.episodes.verdicts(effect, n)
-            if effect is not Effect.UNKNOWN:  # another partition may know the episode
-                log.info("verdict_taken", stream=name, topic=poll.topic, effect=effect.value, verdicts=n)
+            _log_verdicts(name, poll.topic, effect, n)
         self._log_unknown_sensors(name, poll.unknown_sensors, poll.sensors)
         self._log_corrupt_cells(name, poll)
         self._log_converted_units(name, poll.converted_units)
@@ -558,6 +558,14 @@ class Reporter:
         if figures.failure is not None:
             failure = figures.failure
             log.warning("drill_failed", stream=stream, version=failure.version, reason=failure.reason)
+
+
+def _log_verdicts(stream: str, topic: str, effect: Effect, n: int) -> None:
+    """What verdicts did; unknown ones are left out: another partition may know the episode."""
+    if effect is Effect.TOO_LATE:
+        log.warning("verdict_too_late", stream=stream, topic=topic, verdicts=n, rule=TOO_LATE_RULE)
+    elif effect is not Effect.UNKNOWN:
+        log.info("verdict_taken", stream=stream, topic=topic, effect=effect.value, verdicts=n)
 
 
 def _log_dropped(throttle: Throttle, stream: str, dropped: Dropped, n: int) -> None:
