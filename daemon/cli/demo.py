@@ -116,8 +116,11 @@ def announce(event: AlertEvent, console: Console) -> None:
     if opened:
         text = event.summary
     else:
-        lasted = (event.row_ns - event.opened_ns) / 60e9
-        text = f"{event.asset}: {event.kind}{f' of {event.sensor}' if event.sensor else ''} over after {lasted:.0f} min"
+        minutes = (event.row_ns - event.opened_ns) / 60e9
+        lasted = f"{minutes:.0f} min" if minutes >= 1.0 else "less than a minute"
+        text = (
+            f"{event.asset}: {event.kind}{f' of {event.sensor}' if event.sensor else ''} over after {lasted}"
+        )
     console.print(f"{when}  {word}  {escape(text)}", soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ from daemon.mapping import Component
 from daemon.model.bundle import Bundle
 
 
-def trained_ns(bundle: Bundle) -> int | None:
+def learned_until_ns(bundle: Bundle) -> int | None:
     """Event time of the newest row that a bundle was trained on; None if unknown."""
     return event_time_in(bundle.facts, "newest_ns")
 

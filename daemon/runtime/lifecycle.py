@@ -386,7 +386,7 @@ class ModelLifecycle:
             stream.spec.name,
             ModelInUse(
                 stream.detector,
-                stream.trained_ns,
+                stream.learned_until_ns,
                 stream.spec.sensors if stream.plan.audit else (),
                 result,
                 reason,

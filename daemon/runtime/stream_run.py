@@ -36,7 +36,7 @@ from daemon.domain import (
 )
 from daemon.maintenance import MaintenanceWindow
 from daemon.model.bundle import Bundle
-from daemon.runtime.compatibility import check_compatible, event_time_in, trained_ns
+from daemon.runtime.compatibility import check_compatible, event_time_in, learned_until_ns
 from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill
 from daemon.runtime.history import History, RecordHistory, ReleasedHistory
@@ -150,7 +150,7 @@ class StreamRun:
         self.versions: list[str] = []
         self.scored = 0  # windows that were judged, without those of replayed records
         self.episodes = 0  # anomaly episodes that began, also within an alert that was open
-        self.trained_ns: int | None = None  # event time of the newest row that the model was trained on
+        self.learned_until_ns: int | None = None  # event time of the newest row that the model was trained on
         self.tallies: Tallies | None = None  # audits of the model in use; None: there are none yet
         self.measured: Callable[[int], AbstractContextManager[object]] = nullcontext  # see ``Pipeline``
         self._scores = scores
@@ -252,7 +252,7 @@ class StreamRun:
             self.fallback.model_used(outgoing)
             self.end_shadow()
         self.detector, self.bundle = detector, bundle
-        self.trained_ns = trained_ns(loaded)
+        self.learned_until_ns = learned_until_ns(loaded)
         self.calibrated_assets = loaded.calibration.assets
         self.golden = frozenset(incident.fingerprint for incident in loaded.golden)
         self.versions.append(detector.version)

@@ -359,7 +359,7 @@ function auditTable(streams) {
 function modelInUse(streams, stream, day) {
   const about = [
     stream.calibration && stream.calibration + " calibration",
-    stream.trained_at && "trained " + stamp(stream.trained_at, day) + " UTC",
+    stream.learned_until && "learned rows up to " + stamp(stream.learned_until, day) + " UTC",
   ];
   return h(
     "div",
@@ -459,7 +459,7 @@ function show(s, rate) {
   part("audits", only(s.streams, "imputation"), auditTable);
   part("stops", [s.stops, s.more_stops, day], stopsPanel);
   part("decisions", [only(s.streams, "decisions"), day], decisionsPanel);
-  part("models", [only(s.streams, "model", "calibration", "trained_at", "models", "training", "shadow"), day], modelPanel);
+  part("models", [only(s.streams, "model", "calibration", "learned_until", "models", "training", "shadow"), day], modelPanel);
   for (const canvas of document.querySelectorAll("canvas[data-spark]"))
     sparkline(canvas, ...JSON.parse(canvas.dataset.spark));
   notice(troubleOf(s), false);

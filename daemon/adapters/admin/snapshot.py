@@ -118,7 +118,7 @@ def _stream(
         "state": str(stream.state),
         "model": stream.model,
         "calibration": stream.calibration,
-        "trained_at": stream.trained_at.isoformat(timespec="seconds") if stream.trained_at else None,
+        "learned_until": stream.learned_until.isoformat(timespec="seconds") if stream.learned_until else None,
         "threshold": short(stream.threshold),
         "part_thresholds": {k: short(v) for k, v in stream.part_thresholds.items()},
         "learn_rows": stream.learn_rows,
@@ -304,7 +304,12 @@ def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
 
 
 def _alert(status: Status, event: AlertEvent) -> dict[str, Any]:
-    return {**event_json(event), "told": verdict_json(status, event)}
+    shown = event_json(event)
+    if not event.over and event.stream in status.streams:
+        # Not each row of an open alert brings a message of it: a drift and a silence have none until they close.
+        until_ns = max(event.row_ns, status.streams[event.stream].newest_ns)
+        shown["seconds"] = short(max(until_ns - event.opened_ns, 0) / 1e9)
+    return {**shown, "told": verdict_json(status, event)}
 
 
 def _change(change: ModelChange) -> dict[str, Any]:

@@ -427,12 +427,12 @@ class ModelMetrics:
         self._versions: dict[str, str] = dict.fromkeys(streams, NO_VERSION)
         self._drifting: dict[str, StreamDrift] = {}
 
-    def model(self, stream: str, version: str, trained_at: datetime | float | None) -> None:
+    def model(self, stream: str, version: str, learned_until: datetime | float | None) -> None:
         """``version`` is in use from now on; the series of the version before is removed."""
         self._model.remove(stream, self._versions.get(stream, NO_VERSION))
         self._versions[stream] = version
         self._model.labels(stream, version).set(1)
-        seconds = trained_at.timestamp() if isinstance(trained_at, datetime) else trained_at
+        seconds = learned_until.timestamp() if isinstance(learned_until, datetime) else learned_until
         self._trained.labels(stream).set(math.nan if seconds is None else seconds)
 
     def drifted(self, record: DriftRecord) -> None:

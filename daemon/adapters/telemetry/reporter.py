@@ -111,7 +111,7 @@ class ModelInUse:
     """A model that judges a stream from now on."""
 
     detector: Detector
-    trained_ns: int | None  # event time of the newest row it was trained on, if known
+    learned_until_ns: int | None  # event time of the newest row it was trained on, if known
     audited: Sequence[str]  # sensors of which readings are hidden from it and compared
     result: Promotion
     reason: str
@@ -476,9 +476,9 @@ class Reporter:
     def model_in_use(self, stream: str, model: ModelInUse) -> None:
         """A model judges the stream from now on."""
         detector, version = model.detector, model.detector.version
-        trained_at = None if model.trained_ns is None else instant(model.trained_ns)
+        learned_until = None if model.learned_until_ns is None else instant(model.learned_until_ns)
         metrics = self.metrics.models
-        metrics.model(stream, version, trained_at)
+        metrics.model(stream, version, learned_until)
         metrics.drift_reference(stream, version, detector.drift)
         metrics.thresholds(stream, detector.threshold, detector.part_thresholds)
         metrics.promotion(stream, model.result)
@@ -489,7 +489,7 @@ class Reporter:
             threshold=detector.threshold,
             part_thresholds=detector.part_thresholds,
             calibration=detector.calibration,
-            trained_at=trained_at,
+            learned_until=learned_until,
         )
         self.status.promotion(stream, version, model.result, model.reason)
         log.info(

@@ -104,7 +104,7 @@ class StreamStatus:
     state: Lifecycle = Lifecycle.STARTING
     model: str | None = None
     calibration: str = ""
-    trained_at: datetime | None = None
+    learned_until: datetime | None = None  # event time of the newest row that the model learned
     threshold: float = math.nan
     part_thresholds: Mapping[str, float] = field(default_factory=dict)
     training: TrainingNow | None = None  # the training that runs
@@ -255,20 +255,20 @@ class Status:
         threshold: float,
         part_thresholds: Mapping[str, float],
         calibration: str = "",
-        trained_at: datetime | None = None,
+        learned_until: datetime | None = None,
     ) -> None:
         """``version`` is in use from now on: the stream is live."""
         status = self.streams[stream]
         if version != status.model:
             status.imputation = {}
-        status.model, status.calibration, status.trained_at = version, calibration, trained_at
+        status.model, status.calibration, status.learned_until = version, calibration, learned_until
         status.threshold, status.part_thresholds = threshold, part_thresholds
         status.state = Lifecycle.LIVE
 
     def without_model(self, stream: str) -> None:
         """No model is in use until the next one is promoted."""
         status = self.streams[stream]
-        status.model, status.calibration, status.trained_at = None, "", None
+        status.model, status.calibration, status.learned_until = None, "", None
         status.imputation = {}
         status.threshold, status.part_thresholds = math.nan, {}
 

@@ -142,7 +142,7 @@ def fleet() -> Status:
     stream = status.streams["compressors"]
     status.model(
         "compressors", "5f3a9c1e77b20d41", threshold=5.1, part_thresholds={"kl": 3.0}, calibration="full",
-        trained_at=NOW - timedelta(days=2),
+        learned_until=NOW - timedelta(days=2),
     )  # fmt: skip
     status.promotion("compressors", "5f3a9c1e77b20d41", Promotion.PROMOTED)
     status.promotion(

@@ -57,7 +57,7 @@ def pumps() -> Status:
     now = datetime(2026, 3, 4, tzinfo=UTC)
     status = Status({"pumps": 500}, now=lambda: now, clock=lambda: 0.0)
     status.joined = status.connected = True
-    status.model("pumps", "5f3a9c1e", threshold=5.1, part_thresholds={"kl": math.nan}, trained_at=now)
+    status.model("pumps", "5f3a9c1e", threshold=5.1, part_thresholds={"kl": math.nan}, learned_until=now)
     status.promotion("pumps", "5f3a9c1e", Promotion.REFUSED, HOSTILE)
     records = Counter({Disposition.ACCEPTED: 600, Disposition.LATE: 2})
     cells = Counter({CellState.OBSERVED: 1_760, CellState.CORRUPT: 40, CellState.LATE: 6})

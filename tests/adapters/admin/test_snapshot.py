@@ -15,6 +15,7 @@ from daemon.adapters.admin.snapshot import SPARK_POINTS, headline, spark
 from daemon.adapters.telemetry import Lifecycle, Status
 from daemon.domain import (
     SECOND_NS,
+    AlertKind,
     DriftRecord,
     InputPartition,
     Phase,
@@ -44,6 +45,25 @@ def test_sensors_that_cannot_be_filled_come_first_and_their_names_are_bounded(st
         f"s{i}": replace(audits["calm"], sensor=f"s{i}") for i in range(999)
     }
     assert len(snapshot(status)["streams"][0]["imputation"]) == 60
+
+
+def test_an_open_alert_lasts_until_the_newest_row_of_its_stream_and_a_closed_one_until_its_end(
+    status: Status,
+) -> None:
+    """A drift, or a silence, has no message between the one that opens it and the one that closes it."""
+    drift = replace(alert("pump-01", Phase.OPENED, "d"), kind=AlertKind.DRIFT, row_ns=90 * SECOND_NS)
+    status.published([drift])
+
+    def lasts(where: str) -> dict[str, float]:
+        return {one["fingerprint"]: one["seconds"] for one in snapshot(status)[where]}
+
+    assert lasts("episodes")["d"] == 9
+    scored(status, "pump-01", [0.1], 4_000)
+    assert lasts("episodes")["d"] == 3_910
+    status.published(
+        [replace(drift, phase=Phase.CLOSED, row_ns=3_000 * SECOND_NS, ended_ns=2_090 * SECOND_NS)]
+    )
+    assert lasts("recent")["d"] == 2_000
 
 
 def test_names_that_cannot_be_encoded_do_not_break_the_page(status: Status, client: Client) -> None:
@@ -189,3 +209,9 @@ def test_of_many_sensors_the_page_shows_those_of_which_least_is_found(status: St
     status.streams["pumps"].drill = lambda: entries
     shown = [row["sensor"] for row in snapshot(status)["streams"][0]["drill"]]
     assert shown == [f"s{i}" for i in range(40)]
+
+
+def test_what_a_model_has_learned_until_is_no_time_of_training(status: Status) -> None:
+    (stream,) = snapshot(status)["streams"]
+    assert stream["learned_until"] == "2026-03-04T00:00:00+00:00"
+    assert "trained_at" not in stream  # `models list` has it, by the wall clock
