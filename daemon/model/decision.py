@@ -13,6 +13,32 @@ from dataclasses import dataclass, field
 
 from daemon.domain import finite_or_none
 
+IN_WORDS: Mapping[str, str] = {
+    "finite": "arrays with numbers that are not finite",
+    "active_units": "active latents",
+    "anchor_distance": "distance from the anchor",
+    "episodes": "episodes on held-out normal rows",
+    "incumbent_episodes": "episodes, beside those of the model in force",
+    "golden_lost": "confirmed incidents no longer found",
+    "faults": "injected faults to compare on",
+    "faults_lost": "injected faults lost, less those gained",
+    "likelihood": "held-out likelihood in nats per cell",
+    "shadow": "in shadow",
+}
+"""What the figure of each rule counts; of most, few are good."""
+
+
+def rule_in_words(name: str, figure: float | None, limit: float | None, *, at_least: bool) -> str:
+    """``injected faults lost, less those gained: 12, must be at most 7.4``; None is a number that is not finite."""
+    bound = "at least" if at_least else "at most"
+    return (
+        f"{IN_WORDS.get(name, name.replace('_', ' '))}: {_number(figure)}, must be {bound} {_number(limit)}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -307,14 +307,20 @@ def gate(
         figures.update({f"incumbent_recall_{kind}": share for kind, share in before_recall.items()})
         margin = CALLED_NORMAL_MARGIN if candidate.facts.get(CALLED_NORMAL) else RECALL_MARGIN
         lost, most = lost_faults(found, before_found, margin)
-        why = f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_recall['all']:.1%}"
+        why = (
+            f"finds {mine['all']:.1%} of {len(faults)} injected faults, the incumbent {before_recall['all']:.1%}:"
+            f" {lost} fewer, at most {most:.0f} allowed"
+        )
         rules.at_most("faults_lost", lost, most, why)
     if candidate.models.vae is not None:
         own = _nats_per_cell(candidate.models, held_out)
         linear = _nats_per_cell(_linear(candidate.models), held_out)
         figures.update(likelihood=own, likelihood_ppca=linear)
-        why = f"held-out likelihood {own:.3f} nats per cell, pPCA {linear:.3f}"
-        rules.at_least("likelihood", own, linear - LIKELIHOOD_MARGIN, why)
+        least = linear - LIKELIHOOD_MARGIN
+        why = (
+            f"held-out likelihood {own:.3f} nats per cell, at least {least:.3f} needed: pPCA has {linear:.3f}"
+        )
+        rules.at_least("likelihood", own, least, why)
     return rules.decision()
 
 

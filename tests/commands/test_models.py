@@ -109,7 +109,8 @@ async def test_a_candidate_in_shadow_is_named_while_its_parent_is_in_force(
         void = replace(models, candidates={"pumps": other})
         assert (await described(void, "pumps", line[2].version))["shadow_until"] is None
     assert [one["shadow_until"] for one in entries] == [None, None, "1970-01-01T06:00:00Z"]
-    assert [row[2] for row in list_rows(entries)] == ["before", "yes", "in shadow until 1970-01-01 06:00"]
+    states = [row[1] for row in list_rows(entries)]
+    assert states == ["before", "in force", "in shadow until\n1970-01-01 06:00"]
     shown = await show_model(kept, line[2].version) | {"shadow_until": "1970-01-01T06:00:00Z"}
     assert show_lines(shown)[0].endswith("of stream pumps, in shadow until 1970-01-01 06:00")
 
@@ -342,11 +343,12 @@ async def test_alarms_are_compared_on_the_rows_that_both_score(
 async def test_tables_say_the_same_in_words(kept: ModelsOptions, line: list[Bundle], tmp_path: Path) -> None:
     first, second, third = (one.version for one in line)
     rows = list_rows(await list_models(kept))
-    assert [row[0] for row in rows] == [first, second, third]
-    assert [row[2] for row in rows] == ["before", "yes", ""]
-    assert [row[6] for row in rows] == ["", "passed", "refused: anchor_distance"]
+    assert [row[0] for row in rows] == [f"{version}\npumps" for version in (first, second, third)]
+    assert [row[1] for row in rows] == ["before", "in force", ""]
+    assert [row[2].splitlines()[1] for row in rows] == ["by first", "by schedule", "by drift"]
+    assert [row[4].splitlines()[0] for row in rows[1:]] == ["passed", "refused: anchor_distance"]
     text = "\n".join(show_lines(await show_model(kept, third)))
-    assert "REFUSED  anchor_distance: 4.2, at most 3" in text
+    assert "REFUSED  anchor_distance     distance from the anchor: 4.2, must be at most 3" in text
     assert f"trigger: drift, parent: {second}" in text
     assert "1,500 rows of 3 assets, 2026-01-05 00:00 to 2026-01-05 08:19" in text
     assert "by anomalyd: not worse than the incumbent" in "\n".join(

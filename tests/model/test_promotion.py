@@ -11,6 +11,7 @@ from daemon.budget import Budget
 from daemon.domain import AlarmPolicy, Floats, ModelSettings, Segment
 from daemon.model.anchor import ANCHOR_DAYS, anchored
 from daemon.model.bundle import Bundle
+from daemon.model.decision import IN_WORDS
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
     CALLED_NORMAL,
@@ -253,6 +254,10 @@ def test_an_accepted_regime_that_the_incumbent_alarms_on_is_learned(incumbent: B
     candidate = trained(rows, SETTINGS)
     decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
     assert (decision.promoted, decision.refused_by) == (False, "faults_lost")  # nobody called it normal
+    (lost,) = [rule for rule in decision.rules if rule.name == "faults_lost"]
+    assert decision.reason.endswith(f": {lost.figure} fewer, at most {lost.limit:.0f} allowed")
+    # Each rule that the gate knows has words of its own.
+    assert {rule.name for rule in decision.rules} <= IN_WORDS.keys()
     candidate = dataclasses.replace(candidate, facts={**candidate.facts, CALLED_NORMAL: True})
     decision = gate(candidate, incumbent, held_out, AlarmPolicy(), Budget(24.0))
     assert decision.promoted, decision.reason

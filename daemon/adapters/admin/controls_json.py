@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from daemon.adapters.pages import bounded
@@ -11,6 +11,7 @@ from daemon.adapters.telemetry import Occurrence, Status
 from daemon.control import Feedback, Received, Verdict
 from daemon.documents import counted, short
 from daemon.domain import AlertEvent, iso
+from daemon.model.decision import rule_in_words
 from daemon.stream.dismissal import Standing
 
 if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, the demo does not
@@ -128,14 +129,20 @@ def _decision(record: DecisionRecord, *, shadow_over: bool) -> dict[str, Any]:
         "shadow": {"until": bounded(record.shadow.until), "over": shadow_over}
         if record.shadow is not None and record.in_shadow
         else None,
-        "refused_by": None
-        if failed is None
-        else {
-            "rule": bounded(str(failed.get("name", ""))),
-            "figure": _number(failed.get("figure")),
-            "limit": _number(failed.get("limit")),
-            "at_least": failed.get("at_least") is True,
-        },
+        "refused_by": None if failed is None else _rule(failed),
+    }
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule that refused a candidate: its name, its figure with what that must be, and both in words."""
+    name, at_least = bounded(str(rule.get("name", ""))), rule.get("at_least") is True
+    figure, limit = _number(rule.get("figure")), _number(rule.get("limit"))
+    return {
+        "rule": name,
+        "figure": figure,
+        "limit": limit,
+        "at_least": at_least,
+        "says": rule_in_words(name, figure, limit, at_least=at_least),
     }
 
 

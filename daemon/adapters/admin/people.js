@@ -56,12 +56,6 @@ function stopsPanel([stops, more, day]) {
   return rows;
 }
 
-/** "recall .61, at least .70 needed": the rule that refused a candidate. */
-function ruleText(rule) {
-  const [bound, is] = rule.at_least ? ["at least ", " needed"] : ["at most ", " allowed"];
-  return rule.rule.replaceAll("_", " ") + " " + value(rule.figure) + ", " + bound + value(rule.limit) + is;
-}
-
 /** What became of a training: the chip's class, and its text. */
 function resultOf(decision) {
   if (decision.shadow) return ["", decision.shadow.over ? "was in shadow" : "in shadow"];
@@ -83,7 +77,7 @@ function decisionRow(streams, stream, decision, day) {
     "div",
     "row",
     line(h("span", "", h("span", "mono", decision.version || "no candidate"), ofStream(streams, stream.name)), chip(...result)),
-    decision.refused_by ? h("p", "", h("b", "", ruleText(decision.refused_by))) : null,
+    decision.refused_by ? h("p", "", h("b", "", ...breakable(decision.refused_by.says))) : null,
     why ? h("p", "", ...breakable(why)) : null,
     h("p", "", stamp(decision.at, day) + " · due by ", ...breakable(due)),
   );

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from daemon.model.decision import rule_in_words
+
 MOVED_SD, MOVED_RATIO = 0.1, 1.1
 """A mean that moved by less of a standard deviation, and a spread by a smaller factor, are only counted: no chart shows
 them, and every retraining moves all sensors by a little."""
@@ -71,13 +73,8 @@ def show_lines(entry: Mapping[str, Any]) -> list[str]:
     decision = entry["decision"]
     lines.append(f"gate       {'no decision is known' if decision is None else decision['reason']}")
     for rule in () if decision is None else decision["rules"]:
-        verdict, bound = (
-            "passed " if rule["passed"] else "REFUSED",
-            "at least" if rule["at_least"] else "at most",
-        )
-        lines.append(
-            f"           {verdict}  {rule['name']}: {_number(rule['figure'])}, {bound} {_number(rule['limit'])}"
-        )
+        says = rule_in_words(rule["name"], rule["figure"], rule["limit"], at_least=rule["at_least"])
+        lines.append(f"           {'passed ' if rule['passed'] else 'REFUSED'}  {rule['name']:<18}  {says}")
     for i, one in enumerate(entry["promotions"]):
         who = f" by {one['by']}" if one["by"] else ""
         lines.append(
@@ -160,10 +157,6 @@ def recall_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _share(value: float | None) -> str:
     return "?" if value is None else f"{value:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
 
 
 def _when(text: str | None) -> str:

@@ -169,6 +169,7 @@ def test_a_decision_has_its_trigger_and_the_rule_that_refused_with_its_figure() 
     assert refused["trigger_reason"] == "kim: new impeller"
     assert refused["refused_by"] == {
         "rule": "recall_overall", "figure": 0.6123, "limit": 0.7, "at_least": True,
+        "says": "recall overall: 0.6123, must be at least 0.7",
     }  # fmt: skip
 
 
