@@ -51,7 +51,6 @@ from daemon.stream.dismissal import Dismissals, Effect, Taken
 from daemon.stream.episode_state import AlarmState
 from daemon.stream.incident import (
     ANOMALY,
-    ASSET_DRIFT,
     STREAM_DRIFT,
     AssetEpisodes,
     EpisodeStart,
@@ -385,9 +384,9 @@ class Episodes(OpenEpisodes):
         self._drop_if_inactive(asset, known)
         return events
 
-    def outdate_drift(self, asset: str, row: int, model: str) -> list[AlertEvent]:
-        """Close the drift of an asset at a row, if it is open: another model is in force, which measures anew."""
-        return [self._writer.outdated(one) for one in self.close_unscored(asset, ASSET_DRIFT, row, model)]
+    def outdate_drift(self, asset: str, row: int, model: str, part: Part) -> list[AlertEvent]:
+        """Close a drift at a row, if it is open: another model is in force, which measures anew."""
+        return [self._writer.outdated(one) for one in self.close_unscored(asset, part, row, model)]
 
     def take_in(self, changes: Sequence[UnscoredChange], model: str) -> list[AlertEvent]:
         """Open and close parts that have no score, at rows of a chunk."""

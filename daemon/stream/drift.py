@@ -19,6 +19,8 @@ open, or at which it has a silent or stuck sensor, and those with a row under ma
 counted (``explained``). So the sums say how
 far everything else has moved, and the verdict of a record follows from its own sums.
 
+**Another model** measures anew: an alert of the drift from the one before closes with it (``Episodes.outdate_drift``).
+
 **One asset that drifts** is named, and does not make the stream's drift: see ``asset_drift``.
 
 **Which sensors carry it** (``carriers``): the residual's part is divided among sensors by their residual KL, the

@@ -23,6 +23,7 @@ from daemon.stream.derivation import Derivation
 from daemon.stream.dismissal import Effect, FeedbackResult
 from daemon.stream.drift import DriftMonitor
 from daemon.stream.holding import Holding
+from daemon.stream.incident import ASSET_DRIFT, STREAM_DRIFT
 from daemon.stream.ingest import Decode, Ingest
 from daemon.stream.judge import Judge, Measured
 from daemon.stream.ledger import Ledger
@@ -158,11 +159,15 @@ class Parts:
         return outgoing + self.outdate_drifts()
 
     def outdate_drifts(self) -> list[Output]:
-        """Close the drifts of single assets that were measured by another model than that in force."""
-        closed: list[Output] = []
+        """Close the drifts, of single assets and of the stream, that were measured by another model than that in force."""
+        rows = self.windows.last_row[self.assets.occupied]
+        newest = int(rows.max(initial=-1))
+        closed: list[Output] = list(
+            self.episodes.outdate_drift(self.spec.name, newest, self.judge.model, STREAM_DRIFT)
+        )
         for name in self.episodes.drifting:
             newest = int(self.windows.last_row[self.assets.slots[name]].max(initial=-1))
-            closed += self.episodes.outdate_drift(name, newest, self.judge.model)
+            closed += self.episodes.outdate_drift(name, newest, self.judge.model, ASSET_DRIFT)
             self.ledger.mark([name])
         return closed
 

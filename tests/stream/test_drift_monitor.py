@@ -12,6 +12,8 @@ from daemon.domain import (
     AlertKind,
     DriftRecord,
     Output,
+    Phase,
+    Reading,
 )
 from daemon.stream.drift import MOST_INTERVALS
 from tests.fakes import CentreDetector
@@ -47,6 +49,49 @@ def test_drift_is_published_per_interval_and_alerted_after_three() -> None:
     assert opened.onset_ns == 0
     assert {one.sensor for one in opened.contributors} == {"a", "b"}
     assert "a 3" in opened.summary
+
+
+DRIFTING = replace(CENTRE, drift_threshold=2.0, threshold=99.0)
+
+
+def drifted(rows: int) -> list[Reading]:
+    rng = np.random.default_rng(3)
+    return numbered(wide(i, *rng.normal(3.0, 1.0, 2)) for i in range(rows))
+
+
+def test_a_drift_of_the_stream_closes_with_the_model_that_it_was_measured_by() -> None:
+    """Else it would stay open, with what it said of the former model, for as long as the next one is drifted from, too."""
+    readings, pipeline = drifted(600), make(detector=DRIFTING)
+    outputs = feed(pipeline, readings[:240])
+    pipeline.use_when_committable(replace(DRIFTING, version="centre-2"))
+    outputs += feed(pipeline, readings[240:]) + feed(pipeline, [], ended=True)
+    found = of_kind(outputs, AlertKind.DRIFT)
+    assert [(one.phase, one.model_changed, one.asset) for one in found] == [
+        (Phase.OPENED, False, "pumps"),
+        (Phase.CLOSED, True, "pumps"),
+        (Phase.OPENED, False, "pumps"),  # the next model is drifted from for three intervals
+    ]
+    assert found[1].row_ns == 239 * SECOND_NS
+    assert found[1].summary.endswith("; the model has changed, and its drift is measured anew")
+    assert found[2].onset_ns >= 240 * SECOND_NS - MINUTE_NS
+
+
+@pytest.mark.parametrize("cut", [200, 239, 290])
+def test_a_successor_with_another_model_closes_the_drift_of_the_stream_once(cut: int) -> None:
+    readings, first = drifted(400), make(detector=DRIFTING)
+    feed(first, readings[: cut - 15])
+    saved = snapshots(first)
+    feed(first, readings[cut - 15 : cut])
+    saved += snapshots(first)
+    other = replace(DRIFTING, version="centre-2")
+    second = make(detector=other, publish_from=cut)
+    assert take_over(second, saved)
+    outputs = feed(second, readings[second.replay_from() : cut + 30])
+    found = of_kind(outputs, AlertKind.DRIFT)
+    assert [(one.phase, one.model_changed) for one in found] == [(Phase.CLOSED, True)]
+    third = make(detector=other, publish_from=cut + 30)
+    assert take_over(third, [*saved, *snapshots(second)])
+    assert of_kind(feed(third, readings[third.replay_from() : cut + 60]), AlertKind.DRIFT) == []
 
 
 @pytest.mark.parametrize(
