@@ -115,7 +115,11 @@ class AlertWriter:
         self._said_of = said_of
         self._units = units(spec)
 
-    def message(
+    def message(self, incident: Incident, phase: Phase, said: Cause, *, telling: bool = True) -> AlertEvent:
+        """The message of an incident that a row causes; see ``draft``."""
+        return self.with_summary(self.draft(incident, phase, said, telling=telling))
+
+    def draft(
         self,
         incident: Incident,
         phase: Phase,
@@ -124,7 +128,7 @@ class AlertWriter:
         telling: bool = True,
         of: AssetEpisodes | None = None,
     ) -> AlertEvent:
-        """The message of an incident that a row causes.
+        """The message without its summary, for what else is to be said in it.
 
         Args:
             incident, phase, said: what it says, and of which row.
@@ -146,7 +150,7 @@ class AlertWriter:
         # A row can cause an update by its score and another one as a regime, of the same parts.
         standing = (len(incident.kinds), incident.learned, incident.accepted, incident.severity)
         feedback, dismissed_like = self._said_of(said.asset, incident)
-        event = AlertEvent(
+        return AlertEvent(
             stream=self._spec.name,
             asset=said.asset,
             kind=incident.kind,
@@ -188,21 +192,18 @@ class AlertWriter:
             feedback=feedback,
             dismissed_like=dismissed_like,
         )
-        return replace(event, summary=self.summary(event))
 
     def continued(self, event: AlertEvent, by: Incident) -> AlertEvent:
         """The end of an alert, what it was about having become another one's."""
-        event = replace(event, continued_by=by.fingerprint)
-        return replace(event, summary=self.summary(event))
+        return self.with_summary(replace(event, continued_by=by.fingerprint))
 
     def outdated(self, event: AlertEvent) -> AlertEvent:
         """The end of a drift whose model is not in force any more."""
-        event = replace(event, model_changed=True)
-        return replace(event, summary=self.summary(event))
+        return self.with_summary(replace(event, model_changed=True))
 
-    def summary(self, event: AlertEvent) -> str:
-        """The sentence of an alert of this stream."""
-        return summary(event, others=len(self._spec.sensors) > 1)
+    def with_summary(self, event: AlertEvent) -> AlertEvent:
+        """An alert of this stream with its sentence."""
+        return replace(event, summary=summary(event, others=len(self._spec.sensors) > 1))
 
     def _verdict(self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence) -> str | None:
         """The kind of cause, once a whole window lies in the alert; at its beginning all causes look alike."""

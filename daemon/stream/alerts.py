@@ -102,15 +102,6 @@ class Episodes(OpenEpisodes):
         self.dismissals.policy = policy
         self.maintenance.configure(maintenance)
 
-    def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:
-        """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
-        known, low = self.assets.get(asset), score <= closing and not jump > 1.0
-        if known is None:
-            return low
-        return (
-            low and known.alarm.state is State.INACTIVE and not known.alarm.recent and known.above_since < 0
-        )
-
     def scored(
         self,
         asset: str,
@@ -198,6 +189,18 @@ class Episodes(OpenEpisodes):
         if known is None or asset in self.dismissals.accepting or self.acceptances.is_accepting(asset):
             return known is not None
         return known.deviation is not None or any(one.regime for one in known.incidents)
+
+    @property
+    def moved_by_any_score(self) -> set[str]:
+        """The assets with an episode that the next scored row may change, however low its score is.
+
+        What has no score, such as an unknown condition, is none of these.
+        """
+        return {
+            asset
+            for asset in self.assets
+            if self.deviates(asset) or not self.cannot_change(asset, -math.inf, -math.inf)
+        }
 
     def sustained(
         self,
@@ -365,12 +368,8 @@ class Episodes(OpenEpisodes):
         if incident.muted and window is None:
             return []
         phase = phase if window is None else Phase.SUPPRESSED
-        event = self._writer.message(
-            incident, phase, Cause(asset, ScoredEvidence.unscored(row), model, "full")
-        )
-        event = start.told_by(event)
-        event = replace(event, maintenance=window)
-        return [replace(event, summary=self._writer.summary(event))]
+        event = self._writer.draft(incident, phase, Cause(asset, ScoredEvidence.unscored(row), model, "full"))
+        return [self._writer.with_summary(start.told_by(event, window))]
 
     def close_unscored(self, asset: str, part: Part, row: int, model: str) -> list[AlertEvent]:
         """Close such a part at a row, if it is open."""

@@ -537,10 +537,11 @@ class EpisodeStart:
             return [each.sensor for each in self.contributors]
         return [self.sensor] if self.kind in JOINING and self.sensor is not None else []
 
-    def told_by(self, event: AlertEvent) -> AlertEvent:
-        """The first message, with what no evidence says."""
+    def told_by(self, event: AlertEvent, maintenance: str | None) -> AlertEvent:
+        """The first message, with what no evidence says, and the planned stop that it is of."""
         return replace(
             event,
+            maintenance=maintenance,
             clock_offset_ns=self.clock_offset_ns,
             unread=dict(self.unread),
             drift=self.drift,

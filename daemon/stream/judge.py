@@ -381,9 +381,8 @@ class Judge:
         slots, active = scored.chunk.rows.slots[scored.rows], np.zeros(self._assets.capacity, bool)
         active[slots[high | beyond]] = True
         due = self._episodes.acceptances.due
-        known = self._assets.slots_of(
-            self._episodes.assets.keys() | due | {change.asset for change in judgement.changes}
-        )
+        changing = {change.asset for change in judgement.changes}
+        known = self._assets.slots_of(self._episodes.moved_by_any_score | due | changing)
         active[known[known >= 0]] = True  # drift is an episode of the stream, which has no slot
         for j in np.flatnonzero(active[slots]).tolist():
             i, score = int(scored.rows[j]), float(verdicts.score[j])
@@ -455,12 +454,19 @@ class Judge:
             return outputs
         label_of, kind, episodes = self._calendar.message_part, AlertKind.UNKNOWN_CONDITION, self._episodes
         known = {label_of(label) for label in self.detector.conditions}
+        unknown = {label for label in set(rows.conditions) if label_of(label) not in known}
+        if not unknown and not any(episodes.has(asset, kind) for asset in episodes.assets):
+            return outputs
+        last: dict[str, str] = {}  # an asset's label, which has been seen to
         for asset, row, label in zip(rows.assets, rows.rows.tolist(), rows.conditions, strict=True):
+            if last.get(asset) == label:
+                continue
+            last[asset] = label
             condition = label_of(label)
             opened = episodes.subjects(asset, kind)
             for other in opened:
                 if other != condition or other in known:  # over, or learned meanwhile
                     outputs += episodes.close_unscored(asset, Part(kind, other), row, self.model)
-            if condition not in known and condition not in opened:
+            if label in unknown and condition not in opened:
                 outputs += episodes.open_unscored(asset, EpisodeStart(kind, row, condition), row, self.model)
         return outputs

@@ -30,6 +30,15 @@ class OpenEpisodes:
         known = self.assets.get(asset)
         return known is not None and known.alarm.state in (State.FIRING, State.RECOVERING)
 
+    def cannot_change(self, asset: str, score: float, closing: float, jump: float = 0.0) -> bool:
+        """True if a scored row cannot change an episode, so that no ``ScoredEvidence`` is needed for it."""
+        known, low = self.assets.get(asset), score <= closing and not jump > 1.0
+        if known is None:
+            return low
+        return (
+            low and known.alarm.state is State.INACTIVE and not known.alarm.recent and known.above_since < 0
+        )
+
     def has(self, asset: str, kind: AlertKind) -> bool:
         """Whether a part of this kind is open, whatever it is about."""
         known = self.assets.get(asset)

@@ -58,10 +58,10 @@ class PlannedStops:
         incident = opened_by(self._spec, self._partition, said.asset, start, names, evidence.row)
         incident.join(start.part, evidence.row, names, severity, period)
         incident.reached(evidence.row * period, *evidence.leading(threshold))
-        event = self._writer.message(incident, Phase.SUPPRESSED, said, of=known)
+        event = self._writer.draft(incident, Phase.SUPPRESSED, said, of=known)
         window = self._maintenance.within(said.asset, evidence.row, self._spec.window)
-        event = replace(event, began=(), maintenance=None if window is None else window.name)
-        return replace(event, summary=self._writer.summary(event))
+        stop = None if window is None else window.name
+        return self._writer.with_summary(replace(event, began=(), maintenance=stop))
 
     def mute(self, incident: Incident, asset: str, row: int) -> str | None:
         """Mute an incident that opens, if the asset is under maintenance at the row; the name of that."""

@@ -18,7 +18,7 @@ import pstats
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -65,7 +65,8 @@ class Shape:
     """One way to write the readings.
 
     ``write`` makes the records of a row of one asset; ``bare`` says what a typed decode would look for (the
-    arguments of ``limit.bare``); ``stream`` are the stream's settings. ``odd`` replaces one line in a thousand.
+    arguments of ``limit.bare``); ``stream`` are the stream's settings. ``odd`` replaces one line in a thousand;
+    ``condition`` is that of an asset at a row, in which the model was trained.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Shape:
     odd: Callable[[bytes], bytes] | None = None
     names: tuple[str, ...] = FLEET.names
     records: int = 1  # of one row
+    condition: Callable[[str, int], Mapping[str, object]] | None = None
 
 
 # ------------------------------------------------------------------ the ways to write a row
@@ -99,9 +101,13 @@ def _keyed(asset: str, row: int, cells: Cells) -> list[Line]:
     return [(asset.encode(), _encode({"values": cells}))]
 
 
+def _condition(asset: str, row: int) -> dict[str, object]:
+    """The product changes every minute, the load is the asset's."""
+    return {"product": f"p{(row // 60) % 4}", "load": int(asset[-1]) % 3}
+
+
 def _conditioned(asset: str, row: int, cells: Cells) -> list[Line]:
-    mode = {"product": f"p{(row // 60) % 4}", "load": int(asset[-1]) % 3}
-    return wide(_iso, condition=mode)(asset, row, cells)
+    return wide(_iso, condition=_condition(asset, row))(asset, row, cells)
 
 
 def _quoted(asset: str, row: int, cells: Cells) -> list[Line]:
@@ -180,7 +186,17 @@ SHAPES: Final[tuple[Shape, ...]] = (
         {"values": "cells"},
         {"fields": {"asset": "$key", "timestamp": "$timestamp"}},
     ),
-    Shape("wide, a condition", "wide", _conditioned, _WIDE, {"condition": ["product", "load"]}),
+    Shape(
+        "wide, a condition",
+        "wide",
+        _conditioned,
+        _WIDE,
+        {"condition": ["product", "load"]},
+        condition=_condition,
+    ),
+    Shape(
+        "wide, conditions new to the model", "wide", _conditioned, _WIDE, {"condition": ["product", "load"]}
+    ),
     Shape("wide, names outside ASCII", "wide", _abroad, _WIDE, names=_ABROAD),
     Shape("wide, quoted numbers", "wide", _quoted, {**_WIDE, "values": "texts"}),
     Shape("wide, scaled sensors", "wide", _raw, _WIDE, {"sensors": _SCALED}),
@@ -261,12 +277,12 @@ def lines_of(shape: Shape, rows: int, first_row: int) -> Iterator[tuple[int, byt
                     yield t, key, line
 
 
-def bundle_of(names: Sequence[str], folder: Path) -> Bundle:
-    """A model of the fleet whose sensors have these names, trained when it is first asked for."""
-    path = folder / ("model" if tuple(names) == FLEET.names else "model-abroad")
-    if path.exists():
-        return Bundle.load(path)
-    return FLEET.bundle(path, names=tuple(names))
+def model_of(shape: Shape, folder: Path) -> Path:
+    """A model of the fleet with this shape's sensors and conditions, trained when it is first asked for."""
+    path = folder / f"model{'-abroad' * (shape.names != FLEET.names)}{'-conditions' * bool(shape.condition)}"
+    if not path.exists():
+        FLEET.bundle(path, names=shape.names, condition=shape.condition)
+    return path
 
 
 class Turn:
@@ -337,7 +353,7 @@ def in_this_process(names: Sequence[str], turns: int) -> Section:
         for shape in SHAPES:
             if (names and not any(name in shape.name for name in names)) or not possible(shape):
                 continue
-            detector = bundle_of(shape.names, Path(folder)).detector()
+            detector = Bundle.load(model_of(shape, Path(folder))).detector()
             taken.append((Turn(shape, detector), [], []))
         for _ in range(turns):
             for turn, decodes, pipelines in taken:
@@ -371,9 +387,7 @@ async def fill(bootstrap: str, topic: str, shape: Shape, rows: int) -> int:
 
 def daemon_over(on: Stage, shape: Shape, topic: str, total: int) -> Cost:
     """One daemon over a topic that is full."""
-    folder = on.folder
-    bundle_of(shape.names, folder)
-    model = folder / ("model" if shape.names == FLEET.names else "model-abroad")
+    folder, model = on.folder, model_of(shape, on.folder)
     config = settings_of(
         shape, bootstrap=on.bootstrap, topic=topic, prefix=unique("out"), group=unique("group")
     )
@@ -458,7 +472,7 @@ def profiled(names: Sequence[str]) -> None:
     """Where the time of one turn of the first of these shapes goes."""
     shape = next(shape for shape in SHAPES if names[0] in shape.name)
     with tempfile.TemporaryDirectory() as folder:
-        turn = Turn(shape, bundle_of(shape.names, Path(folder)).detector())
+        turn = Turn(shape, Bundle.load(model_of(shape, Path(folder))).detector())
     profile = cProfile.Profile()
     turn.pipeline(profile)
     pstats.Stats(profile).sort_stats("tottime").print_stats(28)

@@ -8,7 +8,7 @@ measure alerts. Values have five digits, about 180 bytes a line with 8 sensors a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,33 @@ class Workload:
                 yield keys[a], encode({"asset": assets[a], "ts": ts, "values": cells})
 
     def bundle(
-        self, folder: Path, kind: str = "mlp", rows: int = 1_200, names: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        kind: str = "mlp",
+        rows: int = 1_200,
+        names: tuple[str, ...] = (),
+        condition: Callable[[str, int], Mapping[str, object]] | None = None,
     ) -> Bundle:
-        """A model of this fleet's calm, saved as the directory ``folder``; its sensors may have other names."""
+        """A model of this fleet's calm, saved as the directory ``folder``.
+
+        Args:
+            folder, kind, rows: where, of which kind, of how many rows.
+            names: other names of its sensors.
+            condition: the fields of the condition of an asset at a row; None: there is none.
+        """
         calm = replace(self, assets=min(self.assets, 12), missing=0.0)
         values = calm.values(rows)
-        history = [Segment(f"pump-{a:04d}", START_ROW, values[:, a]) for a in range(calm.assets)]
         spec = replace(self.spec(), sensors=names or self.names)
+        labels: dict[str, tuple[str, ...]] = {}
+        assets = [f"pump-{a:04d}" for a in range(calm.assets)]
+        if condition is not None:
+            spec = replace(spec, condition=tuple(condition(assets[0], START_ROW)))
+            for asset in assets:
+                given = [condition(asset, START_ROW + t) for t in range(rows)]
+                labels[asset] = tuple(",".join(f"{k}={v}" for k, v in one.items()) for one in given)
+        history = [
+            Segment(asset, START_ROW, values[:, a], labels.get(asset, ())) for a, asset in enumerate(assets)
+        ]
         plan = StreamPlan(spec, ModelSettings(kind=kind, steps=STEPS))
         bundle = train_on(plan, history, None)
         # What it costs is measured with several hops, its verdicts are not: rows that lie farther apart jump farther.

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daemon.detector import Evidence, Verdicts, Windows
 from daemon.domain import (
@@ -27,6 +29,7 @@ from tests.stream.pipelines import (
     feed,
     make,
     numbered,
+    of_kind,
     plain,
     replace_values,
     steady,
@@ -96,6 +99,33 @@ def test_an_unknown_condition_is_over_once_a_model_knows_it() -> None:
     pipeline.use_when_committable(replace(CENTRE, version="centre-2", conditions=("run", "wash")))
     outputs += feed(pipeline, readings[15:], ended=True)
     assert told(outputs, AlertKind.UNKNOWN_CONDITION) == [(0, "opened", "wash"), (15, "closed", "wash")]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["p1", "p2"]), st.sampled_from(["run", "run", "wash", "rinse"])),
+        min_size=1,
+        max_size=40,
+    )
+)
+@settings(max_examples=25)
+def test_conditions_of_many_rows_at_once_are_those_of_one_after_the_other(
+    rows: list[tuple[str, str]],
+) -> None:
+    spec = replace(SPEC, condition=("mode",))
+    readings = numbered([wide(i, 0.5, -0.5, asset=asset) for i, (asset, _) in enumerate(rows)])
+    for reading, (_, label) in zip(readings, rows, strict=True):
+        reading.condition = label
+    detector = replace(CENTRE, conditions=("run",))
+    together, alone = make(spec, detector), make(spec, detector)
+    outputs = [o for reading in readings for o in feed(alone, [reading])]
+    outputs += feed(alone, (), ended=True)
+    kind = AlertKind.UNKNOWN_CONDITION
+    at_once = of_kind(feed(together, readings, ended=True), kind)
+    for asset in ("p1", "p2"):
+        assert [repr(o) for o in at_once if o.asset == asset] == [
+            repr(o) for o in of_kind(outputs, kind) if o.asset == asset
+        ]
 
 
 def test_training_s_baseline_carries_on_where_the_rows_do() -> None:
