@@ -183,6 +183,32 @@ def test_records_give_the_same_together_and_alone(name: str) -> None:
     check()
 
 
+NUMBERLIKE = st.one_of(
+    st.text("-+.01e", max_size=12),
+    st.from_regex(r"-?[01]{1,70}(\.[01]{1,40})?([eE][-+]?0{0,5}[0-9]{1,5})?", fullmatch=True),
+    st.sampled_from(
+        ["-0", "-nan", "-NaN", "-inf", "1e00001", "1e-00001", "1" * 65, f"{'1' * 33}.{'1' * 31}"]
+    ),
+    st.sampled_from([f"{'1' * 31}e{'0' * 33}", f"0.{'1' * 60}e-1", f"0.{'1' * 30}E+{'1' * 32}"]),
+)
+
+
+@given(st.lists(NUMBERLIKE, min_size=1, max_size=4))
+def test_texts_of_numbers_are_the_same_together_and_alone(texts: list[str]) -> None:
+    plain = [{"asset": "p1", "ts": S, "values": {"a": "1.5"}}] * 3
+    values = [json.dumps(each).encode() for each in plain]
+    values += [json.dumps({"asset": "p1", "ts": S, "values": {"a": text}}).encode() for text in texts]
+    alone, together = Decoder(WIDE), Decoder(WIDE)
+    together.decode_batch([Record(i, None, value, -1) for i, value in enumerate(values[:3])])
+    alone.decode_all([Record(i, None, value, -1) for i, value in enumerate(values[:3])])
+    poll = [Record(i, None, value, -1) for i, value in enumerate(values)]
+    batch, rejected = together.decode_batch(poll)
+    assert not rejected
+    readings = [batch.reading(i) for i in range(len(batch))]
+    expected = [each for each in alone.decode_all(poll) if isinstance(each, Reading)]
+    assert results(readings, [], together) == results(expected, [], alone)
+
+
 FLOATS = st.one_of(
     st.integers(0, 10**19).map(lambda n: n / 10**9),
     st.integers(0, 10**16).map(lambda n: n / 10**6),
