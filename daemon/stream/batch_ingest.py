@@ -153,7 +153,9 @@ class BatchIngest:
         together, taken = np.flatnonzero(newer), slice(None) if newer.all() else newer
         appended = slice(None) if plain.all() else plain
         conditions = batch.conditions[part]
-        labels = list(compress(conditions, plain.tolist())) if self._spec.message_condition else ()
+        labels = conditions
+        if self._spec.message_condition and not plain.all():
+            labels = list(compress(conditions, plain.tolist()))
         grid.append_next(slots[appended], rows[appended], times[appended], hashes[appended], labels)
         mine, reached, values = slots[taken], rows[taken], batch.values[part]
         self._guard.advance(mine, times[taken], stamps[taken])

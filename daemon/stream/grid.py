@@ -150,7 +150,7 @@ class Grid:
         plain &= times_ns >= self._watermark[slots]
         if self._max_gap_rows < 1:
             plain[:] = False  # every row starts windows afresh
-        if self._message_conditions:
+        if self._message_conditions and not all(conditions):
             plain &= [bool(condition) for condition in conditions]  # a message without one has the one before
         if not plain.all():
             others = np.zeros(len(self.newest), bool)

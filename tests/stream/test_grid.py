@@ -404,6 +404,18 @@ def test_rows_are_released_in_order_without_holes_and_never_twice(
         assert row == grid.newest[SLOTS[name]] == grid.snapshot(SLOTS[name], name).last_observed
 
 
+@pytest.mark.parametrize(("label", "plainly"), [("off", True), ("", False)])
+def test_a_reading_without_a_condition_is_not_taken_together_with_others(label: str, plainly: bool) -> None:
+    grid = make(replace(SPEC, condition=("mode",)))
+    for second in (5, 6, 7):
+        reading = wide(second)
+        reading.condition = "on"
+        insert(grid, reading, [])
+    slot, one = np.array([SLOTS["p1"]]), np.array([8])
+    found = grid.is_next_row(slot, np.array([0]), one, one * SECOND_NS, [label])
+    assert found.tolist() == [plainly]
+
+
 @given(SPECS, READINGS)
 def test_a_log_that_is_idle_for_no_time_closes_nothing(
     spec: StreamSpec, given_readings: list[tuple[Any, ...]]
