@@ -1,9 +1,16 @@
-"""The anchor: where the sensors of each asset were when a line of models began.
+"""The anchor: what the sensors of each asset were like when a line of models began.
 
 The gate compares a candidate with the incumbent, and a slow ramp never moves far from the incumbent: learned at every
 retraining, it would be accepted in small steps. So every model carries the anchor of its line: means, spreads and
 relation (``trend.Relation``) of the first model that was calibrated on ``ANCHOR_DAYS`` of rows, and the means of
 each asset from the first model on that knew a day of it. ``moved`` says how far a candidate is from there.
+
+**Noise that grows** is learned in small steps, too: each model's limits are in units of what its own rows scatter. So the
+anchor also has the *roughness* of each asset's sensors: how much they change from one row to the next, which hardly differs from
+season to season. ``roughened`` says how much rougher a candidate's rows are. (The residuals would not do: an autoencoder follows
+noise, and while a sensor's noise grows to ten times what it was, they grow to less than three.)
+
+**Whose line it is.** A model that people put in force although the gate had refused it begins a line of its own.
 
 **Season and wear.** Both move means without end. A season moves all assets of a stream together, and sensors together as
 they depend on each other; wear moves one asset away from the others, or one sensor away from what the others imply.
@@ -36,8 +43,16 @@ MOST_NUMBERS = 10_000
 LEAST_WITHIN = 0.1
 """The least spread within an asset, as a share of that of all rows: each asset counts once in how far they lie apart, though
 not all have as many rows, so that what is left of the spread is not known more closely."""
-LEVELS, ANCHOR = "levels", "anchor"
+LEVELS, ROUGHNESS, ANCHOR = "levels", "roughness", "anchor"
 """Names of the facts."""
+QUANTILES = 0.75, 0.9
+"""Of the sizes of a sensor's changes, zeros aside: its roughness. A sensor is rougher where both have grown: the rows of a false alarm that
+is learned, 5 % at most, raise neither, and a machine that runs more often than it did raises the one that was of its rest."""
+FEWEST_CHANGES = 100
+"""Of a sensor, to know their quantiles."""
+LEAST_CHANGE = 0.01
+"""The least size of changes that counts, as a share of the sensor's spread: one that was still is not rough because its last
+digit moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,20 @@ class Move:
         return f"{whose} has moved {self.distance:.1f} standard deviations since model {self.version}"
 
 
+@dataclass(frozen=True, slots=True)
+class Roughening:
+    """The largest growth of a roughness since the anchor."""
+
+    sensor: str
+    asset: str  # empty: of all assets, or of the only one
+    factor: float  # 1: as it was
+    version: str  # the model that the anchor is of
+
+    def __str__(self) -> str:
+        whose = f"{self.sensor} of {self.asset}" if self.asset else self.sensor
+        return f"{whose} changes {self.factor:.1f} times as much from row to row as for model {self.version}"
+
+
 def asset_levels(history: Sequence[Segment], period_ns: int) -> dict[str, list[float | None]]:
     """Per asset with a day of rows the mean of each sensor, raw units; None where it was not observed.
 
@@ -66,6 +95,37 @@ def asset_levels(history: Sequence[Segment], period_ns: int) -> dict[str, list[f
     long = [asset for asset in sorted(parts) if sum(map(len, parts[asset])) >= needed]
     sensors = history[0].values.shape[1]
     return {asset: _means(np.concatenate(parts[asset])) for asset in long[: MOST_NUMBERS // sensors]}
+
+
+def roughness(history: Sequence[Segment], period_ns: int) -> dict[str, Any]:
+    """How much sensors change from row to row: of ``all`` rows, and of the ``assets`` with a day of them.
+
+    Returns:
+        Of each ``QUANTILES`` by sensor the size of changes, raw units; None where there are too few. Assets as those
+        of ``asset_levels``.
+    """
+    parts: dict[str, list[Floats]] = {}
+    for segment in history:
+        parts.setdefault(segment.asset, []).append(segment.values)
+    needed = ANCHOR_DAYS * DAY_NS / period_ns
+    long = [asset for asset in sorted(parts) if sum(map(len, parts[asset])) >= needed]
+    room = MOST_NUMBERS // (len(QUANTILES) * history[0].values.shape[1])
+    return {
+        "all": _roughness([values for mine in parts.values() for values in mine]),
+        "assets": {asset: _roughness(parts[asset]) for asset in long[:room]},
+    }
+
+
+def _roughness(parts: Sequence[Floats]) -> list[list[float | None]]:
+    """The ``QUANTILES`` (2, C), rounded to nine digits."""
+    with np.errstate(all="ignore"):
+        changes = np.abs(np.concatenate([np.diff(values, axis=0) for values in parts]))
+    found = []
+    for column in changes.T:
+        some = column[np.isfinite(column) & (column > 0.0)]
+        enough = len(some) >= FEWEST_CHANGES
+        found.append([float(f"{q:.9g}") for q in np.quantile(some, QUANTILES)] if enough else [None, None])
+    return [list(of) for of in zip(*found, strict=True)]
 
 
 def _means(values: Floats) -> list[float | None]:
@@ -82,8 +142,9 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
 
     An incumbent of less than ``ANCHOR_DAYS`` is no anchor: its means may be those of one part of the day.
     """
-    anchor = incumbent.facts.get(ANCHOR)
-    if anchor is None and incumbent.calibration.days >= ANCHOR_DAYS:
+    anchor, whole = incumbent.facts.get(ANCHOR), incumbent.calibration.days >= ANCHOR_DAYS
+    refused = not incumbent.facts.get("decision", {}).get("promoted", True)  # and in force all the same
+    if whole and (anchor is None or refused):
         scaler, trend = incumbent.models.scaler, incumbent.trend
         anchor = {
             "version": incumbent.version,
@@ -106,6 +167,11 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
     }  # those before come first, and stay as they are
     room = MOST_NUMBERS // len(candidate.sensors)
     anchor = {**anchor, "assets": dict(itertools.islice(known.items(), room))}
+    if (rough := incumbent.facts.get(ROUGHNESS)) is not None:
+        kept = anchor.get(ROUGHNESS, rough)
+        known = {**kept["assets"], **rough["assets"], **kept["assets"]}
+        room = MOST_NUMBERS // (len(QUANTILES) * len(candidate.sensors))
+        anchor[ROUGHNESS] = {"all": kept["all"], "assets": dict(itertools.islice(known.items(), room))}
     return dataclasses.replace(candidate, facts={**candidate.facts, ANCHOR: anchor})
 
 
@@ -131,6 +197,30 @@ def moved(candidate: Bundle) -> Move:
         implied = np.array(anchor["weights"]) @ (shared * scale) / scale
         left = np.minimum(np.abs(shared), np.abs(shared - implied))
     return _furthest(candidate, np.vstack([np.abs(left), own]), ["", *assets], anchor)
+
+
+def roughened(candidate: Bundle) -> Roughening | None:
+    """How much rougher sensors are than at the candidate's anchor; None if that is not known of both.
+
+    All rows together count where fewer than two assets are known in both: else who is in the fleet would.
+    """
+    anchor = candidate.facts[ANCHOR]
+    then, now = anchor.get(ROUGHNESS), candidate.facts.get(ROUGHNESS)
+    if then is None or now is None:
+        return None
+    assets = [asset for asset in now["assets"] if asset in then["assets"]]
+    named = [(asset, then["assets"][asset], now["assets"][asset]) for asset in assets]
+    if len(assets) < 2:
+        named.append(("", then["all"], now["all"]))
+    before, after = (np.array([pair[side] for pair in named], float) for side in (1, 2))  # (A, 2, C)
+    least = LEAST_CHANGE * np.array(anchor.get("own_scale", anchor["scale"]))
+    factors = np.where(
+        np.isfinite(before) & np.isfinite(after), np.maximum(after, least) / np.maximum(before, least), 1.0
+    ).min(axis=1)
+    a, c = np.unravel_index(int(factors.argmax()), factors.shape)
+    return Roughening(
+        candidate.sensors[int(c)], named[int(a)][0], float(factors[a, c]), str(anchor["version"])
+    )
 
 
 def _within(scale: Floats, levels: Mapping[str, Sequence[float | None]]) -> Floats:

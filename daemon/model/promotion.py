@@ -17,9 +17,12 @@ All must hold:
 * every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
-Each of these compares with the incumbent. Against a ramp that is learned in small steps, no sensor may move further
-than ``ANCHOR_LIMIT`` from where it was when the line of models began, but for what is a season rather than wear (see
-``anchor``). Beyond that the operator decides: a model that is trained by hand begins a new line.
+Each of these compares with the incumbent, and what each allows is learned again at the next retraining. So three rules compare
+with the beginning of the line of models (see ``anchor``): no sensor may have moved further than ``ANCHOR_LIMIT`` from where it was, but for
+what is a season rather than wear; none may change more than ``ROUGHNESS_LIMIT`` times as much from row to row, for
+noise hides faults of its size; and recall may be at most ``ANCHOR_RECALL_MARGIN`` below what it was, and what
+chance allows. Beyond that the operator decides: a model that is trained by hand, or put in force against the gate, begins a new
+line. What people have called normal begins recall anew.
 
 Every rule that can be judged is judged, also after one has refused, so that the decision shows all that is wrong;
 the reason is that of the first. Only numbers that are not finite, and no rows to compare on, leave nothing to judge.
@@ -42,7 +45,7 @@ from daemon.alarm import episodes, firing
 from daemon.budget import Budget
 from daemon.detector import Detector, Verdicts, Windows
 from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Floats, Ints, Mask, Segment
-from daemon.model.anchor import ANCHOR, moved
+from daemon.model.anchor import ANCHOR, moved, roughened
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.model.drill import FOUND
@@ -61,6 +64,13 @@ CALLED_NORMAL_MARGIN = 0.2
 LIKELIHOOD_MARGIN = 0.05  # nats per observed cell
 ANCHOR_LIMIT = 3.0
 """Standard deviations, of the anchor's, that a sensor may move over all retrainings, see ``anchor.moved``."""
+ROUGHNESS_LIMIT = 2.0
+"""How many times as much as the anchor's a sensor may change from row to row, see ``anchor.roughened``: a fault must not have to
+be twice as large to stand out."""
+ANCHOR_RECALL_MARGIN = 0.1
+"""What may be lost of recall over all retrainings; ``RECALL_MARGIN`` at each of five."""
+RECALL = "recall"
+"""The entry of an anchor: the ``share`` of injected faults that were found, and of how many ``faults``."""
 CHUNK = 1024
 FEWEST = 5
 """Smallest number of faults for a share of found ones."""
@@ -187,6 +197,32 @@ def lost_faults(
     return lost - gained, margin * len(pairs) + math.sqrt(lost + gained)
 
 
+def least_recall(share: float, of: int, now: int, margin: float) -> float:
+    """What a candidate must find of ``now`` faults, where the anchor found a share ``of`` so many others.
+
+    The faults are not the same ones, so that chance is in both shares: two equally good models differ by the standard
+    deviation sqrt(p (1 - p) (1 / of + 1 / now)).
+    """
+    chance = math.sqrt(share * (1.0 - share) * (1.0 / of + 1.0 / now))
+    return share - max(ANCHOR_RECALL_MARGIN, margin) - chance
+
+
+def recall_anchored(candidate: Bundle, decision: Decision) -> Bundle:
+    """The candidate whose anchor has the recall that the gate has found, where it had none.
+
+    It is that of the incumbent, the first of the line to be measured; or the candidate's own where it has learned what people
+    called normal, which costs recall by what people have decided.
+    """
+    anchor, figures = candidate.facts.get(ANCHOR), decision.figures
+    approved = bool(candidate.facts.get(CALLED_NORMAL))
+    share = figures.get("recall_all" if approved else "incumbent_recall_all")
+    if anchor is None or share is None or (RECALL in anchor and not approved):
+        return candidate
+    faults = next(int(rule.figure) for rule in decision.rules if rule.name == "faults")
+    anchor = {**anchor, RECALL: {"share": share, "faults": faults}}
+    return dataclasses.replace(candidate, facts={**candidate.facts, ANCHOR: anchor})
+
+
 def unwatched(bundle: Bundle) -> set[int]:
     """The sensors that training set aside, as counters whose levels cannot be learned.
 
@@ -258,6 +294,10 @@ def gate(
         figures["anchor_distance"] = move.distance
         why = f"{move}: a new regime is not learned unasked, train a model to begin with it"
         rules.at_most("anchor_distance", move.distance, ANCHOR_LIMIT, why)
+        if (rougher := roughened(candidate)) is not None:
+            figures["anchor_roughness"] = rougher.factor
+            why = f"{rougher}: noise that grows is not learned unasked, train a model to begin with it"
+            rules.at_most("anchor_roughness", rougher.factor, ROUGHNESS_LIMIT, why)
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.allowed(days, len({segment.asset for segment in held_out}))
@@ -312,6 +352,13 @@ def gate(
             f" {lost} fewer, at most {most:.0f} allowed"
         )
         rules.at_most("faults_lost", lost, most, why)
+        if (then := candidate.facts.get(ANCHOR, {}).get(RECALL)) is not None:
+            least = least_recall(then["share"], then["faults"], len(faults), margin)
+            why = (
+                f"finds {mine['all']:.1%} of {len(faults)} injected faults, at the beginning of its line it was"
+                f" {then['share']:.1%} of {then['faults']}"
+            )
+            rules.at_least("anchor_recall", mine["all"], least, why)
     if candidate.models.vae is not None:
         own = _nats_per_cell(candidate.models, held_out)
         linear = _nats_per_cell(_linear(candidate.models), held_out)

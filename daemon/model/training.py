@@ -37,7 +37,7 @@ from daemon.domain import (
 from daemon.errors import NotEnoughData
 from daemon.habit import SilenceHabit
 from daemon.model import imputation, synthesis
-from daemon.model.anchor import LEVELS, asset_levels
+from daemon.model.anchor import LEVELS, ROUGHNESS, asset_levels, roughness
 from daemon.model.asset_drift import asset_drift_reference
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
@@ -314,6 +314,7 @@ def _facts(
         "assets": len(rows),
         "rows_of": rows,
         LEVELS: asset_levels(history, spec.period_ns),
+        ROUGHNESS: roughness(history, spec.period_ns),
         "active_units": active_units(posterior),
         "oldest_ns": min(s.first_row for s in history) * spec.period_ns,  # event time
         "newest_ns": max(s.first_row + len(s.values) - 1 for s in history) * spec.period_ns,

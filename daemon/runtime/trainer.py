@@ -127,7 +127,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     # torch is imported here and not above: only the training process needs these modules.
     from daemon.model.anchor import anchored
     from daemon.model.bundle import Bundle
-    from daemon.model.promotion import CALLED_NORMAL, gate
+    from daemon.model.promotion import CALLED_NORMAL, gate, recall_anchored
     from daemon.model.training import CalibrationTarget, train
 
     segments = found.segments
@@ -173,6 +173,7 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
         # Both are compared at the budget of this training.
         at_budget = dataclasses.replace(incumbent, calibration=incumbent.calibration.for_budget(job.budget))
         decision = gate(bundle, at_budget, newer, job.policy, job.budget, job.spec.hop)
+        bundle = recall_anchored(bundle, decision)
     facts = {**bundle.facts, **origin, "decision": decision.facts()}
     bundle = dataclasses.replace(bundle, facts=facts)
     return dataclasses.replace(

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import ModelSettings, Segment
-from daemon.model.anchor import ANCHOR, LEVELS, MOST_NUMBERS, anchored, asset_levels, moved
+from daemon.model.anchor import (
+    ANCHOR,
+    LEVELS,
+    MOST_NUMBERS,
+    ROUGHNESS,
+    Roughening,
+    anchored,
+    asset_levels,
+    moved,
+    roughened,
+    roughness,
+)
 from daemon.model.bundle import Bundle
 from daemon.model.promotion import ANCHOR_LIMIT
 from tests.model.conftest import machine, trained
@@ -141,3 +152,110 @@ def test_levels_are_means_of_assets_with_a_day_of_rows() -> None:
     assert asset_levels(huge, MINUTE) == {"a": [None, None]}
     many = [Segment(f"{i:05d}", 0, values) for i in range(MOST_NUMBERS // 2 + 2)]
     assert list(asset_levels(many, MINUTE)) == [segment.asset for segment in many[:-2]]
+
+
+# ------------------------------------------------------------------ roughness
+def rough(model: Bundle, every: float | None, **assets: float | None) -> Bundle:
+    """A model of whose sensors all rows, and those of these assets, change so much, in each of the sensors' own spreads."""
+    scale = model.models.scaler.scale.tolist()
+
+    def wide(by: float | None) -> list[list[float | None]]:
+        return [[None if by is None else share * by * s for s in scale] for share in (0.7, 1.0)]
+
+    facts = {ROUGHNESS: {"all": wide(every), "assets": {asset: wide(by) for asset, by in assets.items()}}}
+    return dataclasses.replace(model, facts={**model.facts, **facts})
+
+
+def grown(candidate: Bundle, before: Bundle) -> Roughening:
+    found = roughened(anchored(candidate, before))
+    assert found is not None
+    return found
+
+
+def test_an_asset_is_compared_with_how_rough_it_was_first(model: Bundle) -> None:
+    first = rough(model, 0.1, a=0.1, b=0.2)
+    second = anchored(rough(model, 0.1, a=0.15, b=0.1, c=0.5), first)
+    third = anchored(rough(model, 0.1, a=0.2, c=0.8), second)
+    for candidate, asset, factor in ((second, "a", 1.5), (third, "a", 2.0)):
+        found = roughened(candidate)
+        assert found is not None
+        assert (found.asset, found.factor) == (asset, pytest.approx(factor))
+        assert found.version == first.version
+    found = grown(rough(model, 0.1, a=0.1, b=0.2, c=2.0), third)
+    assert (found.asset, found.factor) == ("c", pytest.approx(4.0))
+    assert (
+        str(found) == f"Pressure of c changes 4.0 times as much from row to row as for model {first.version}"
+    )
+    assert Bundle.from_bytes(third.to_bytes()).facts[ANCHOR] == third.facts[ANCHOR]
+
+
+def test_all_rows_count_where_no_two_assets_are_known(model: Bundle) -> None:
+    """Of a fleet they would be rougher for a rough asset that has come."""
+    found = grown(rough(model, 0.5, a=0.1, b=0.1), rough(model, 0.1, a=0.1, b=0.1))
+    assert found.factor == pytest.approx(1.0)
+    for one in ({}, {"a": 0.1}):
+        found = grown(rough(model, 0.5, **one), rough(model, 0.1, **one))
+        assert (found.asset, found.factor) == ("", pytest.approx(5.0))
+        assert str(found).startswith("Pressure changes 5.0 times as much")
+
+
+def test_a_sensor_that_was_still_is_not_rough_because_its_last_digit_moves(model: Bundle) -> None:
+    for before, after, factor in ((0.0, 0.01, 1.0), (0.0, 0.05, 3.5), (None, 9.0, 1.0), (0.1, None, 1.0)):
+        assert grown(rough(model, after), rough(model, before)).factor == pytest.approx(factor)
+
+
+def test_a_sensor_is_rougher_where_both_quantiles_have_grown(model: Bundle) -> None:
+    before, after = rough(model, 0.1), rough(model, 0.1)
+    for of in (0, 1):
+        more = [list(row) for row in before.facts[ROUGHNESS]["all"]]
+        more[of] = [5.0 * size for size in more[of]]
+        after.facts[ROUGHNESS]["all"] = more
+        assert grown(after, before).factor == pytest.approx(1.0)
+
+
+def test_models_of_before_roughness_was_kept_are_not_compared(model: Bundle) -> None:
+    old = dataclasses.replace(model, facts={name: f for name, f in model.facts.items() if name != ROUGHNESS})
+    assert roughened(anchored(model, old)) is None
+    assert roughened(anchored(old, model)) is None
+    found = grown(rough(model, 0.2), anchored(rough(model, 0.1), anchored(old, old)))
+    assert found.factor == pytest.approx(2.0)
+
+
+def test_a_model_that_people_put_in_force_against_the_gate_begins_a_line(model: Bundle) -> None:
+    def decided(bundle: Bundle, *, promoted: bool) -> Bundle:
+        return dataclasses.replace(bundle, facts={**bundle.facts, "decision": {"promoted": promoted}})
+
+    second = anchored(rough(model, 0.4), rough(model, 0.1))
+    first = second.facts[ANCHOR]["version"]
+    passed, refused = (decided(second, promoted=promoted) for promoted in (True, False))
+    found = grown(rough(model, 0.5), passed)
+    assert (found.factor, found.version) == (pytest.approx(5.0), first)
+    found = grown(rough(model, 0.5), refused)
+    assert (found.factor, found.version) == (pytest.approx(1.25), refused.version)
+    assert anchored(model, refused).facts[ANCHOR]["mean"] == refused.models.scaler.mean.tolist()
+
+
+def test_roughness_is_of_changes_between_neighbouring_rows_of_an_asset() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((1_440, 3)).cumsum(0)
+    noise[:, 2] = np.where(np.arange(1_440) < 99, np.arange(1_440), 99)  # 99 changes, all of one
+    quiet, loud = noise.copy(), 3.0 * noise
+    quiet[:70] *= 1_000.0  # a false alarm that was learned: 5 % of the rows
+    history = [
+        Segment("b", 0, loud[:700]),
+        Segment("a", 0, quiet),
+        Segment("b", 900, loud[700:] + 1e6),  # what lies between is no change
+        Segment("c", 0, noise[:1_439]),
+        Segment("d", 0, np.full((1_440, 3), np.nan)),
+    ]
+    found = roughness(history, MINUTE)
+    assert list(found["assets"]) == ["a", "b", "d"]
+    assert found["assets"]["d"] == [[None] * 3] * 2
+    usual = np.array([1.150, 1.645])  # of a Gaussian within 75 and 90 %
+    for asset, times in (("a", 1.0), ("b", 3.0)):
+        sizes = np.array(found["assets"][asset], float)
+        assert sizes[:, :2] == pytest.approx(np.outer(times * usual, [1.0, 1.0]), rel=0.2)
+    assert found["assets"]["a"][0][2] is None
+    assert found["all"][0][2] == 3.0  # of a, b and c together there are enough
+    huge = [Segment("a", 0, np.array([[1e308], [-1e308]] * 720))]
+    assert roughness(huge, MINUTE)["all"] == [[None], [None]]

@@ -9,16 +9,20 @@ import pytest
 from daemon.alarm import episodes, firing
 from daemon.budget import Budget
 from daemon.domain import AlarmPolicy, Floats, ModelSettings, Segment
-from daemon.model.anchor import ANCHOR_DAYS, anchored
+from daemon.model.anchor import ANCHOR, ANCHOR_DAYS, anchored
 from daemon.model.bundle import Bundle
 from daemon.model.decision import IN_WORDS
 from daemon.model.faults import GATE_KINDS, Fault, FaultKind, injected_faults
 from daemon.model.promotion import (
     CALLED_NORMAL,
+    RECALL,
+    ROUGHNESS_LIMIT,
     gate,
     hits,
+    least_recall,
     lost_faults,
     recall,
+    recall_anchored,
     scores_of,
     smallest,
     unwatched,
@@ -302,17 +306,20 @@ def test_a_model_that_learned_the_fault_is_refused(incumbent: Bundle) -> None:
 def test_every_rule_shows_its_figure_and_its_limit_also_after_one_has_refused(incumbent: Bundle) -> None:
     calibration = dataclasses.replace(incumbent.calibration, threshold=1.5, closing=1.2)
     jumpy = anchored(dataclasses.replace(incumbent, calibration=calibration), incumbent)
+    jumpy = recall_anchored(jumpy, gate(jumpy, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0)))
     decision = gate(jumpy, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
     rules = {rule.name: rule for rule in decision.rules}
     names = [
         "finite",
         "active_units",
         "anchor_distance",
+        "anchor_roughness",
         "episodes",
         "incumbent_episodes",
         "golden_lost",
         "faults",
         "faults_lost",
+        "anchor_recall",
     ]
     assert list(rules) == names
     assert [name for name in names if not rules[name].passed] == ["episodes", "incumbent_episodes"]
@@ -419,6 +426,90 @@ def test_a_slow_ramp_is_not_learned_in_small_steps() -> None:
     assert said[:3] == ["not worse than the incumbent"] * 3  # small moves are what retraining is for
     assert said[-1].startswith("Pressure of pump-1 has moved")
     assert not any("\n" in reason for reason in said)
+
+
+def test_noise_that_grows_is_not_learned_in_small_steps() -> None:
+    """Each step is small to the incumbent, whose limits are in units of what its rows scatter, as the faults are."""
+    rng = np.random.default_rng(3)
+
+    def noisy(rows: int, seed: int, factor: float) -> list[Segment]:
+        values = machine(rows, seed)
+        values[:, 2] += (
+            60.0 * math.sqrt(factor**2 - 1.0) * rng.standard_normal(rows)
+        )  # Flow's own noise is 60
+        return [Segment("pump-1", 0, values)]
+
+    current = trained(noisy(1_500, 20, 1.0), SETTINGS)
+    passed = []
+    for i in range(1, 6):
+        factor = 1.3**i
+        candidate = anchored(trained(noisy(1_500, 20 + i, factor), SETTINGS), current)
+        decision = gate(candidate, current, noisy(700, 40, factor), AlarmPolicy(), Budget(24.0))
+        rule = next(rule for rule in decision.rules if rule.name == "anchor_roughness")
+        assert rule.figure == pytest.approx(factor, rel=0.1)
+        passed.append(rule.passed)
+        current = candidate  # also one that was refused: only the beginning is of the anchor
+    assert 1.3**2 < ROUGHNESS_LIMIT < 1.3**3
+    assert passed == [True, True, False, False, False]
+    assert decision.refused_by == "anchor_roughness"
+    assert decision.reason.startswith("Flow of pump-1 changes 3.")
+    assert "times as much from row to row as for model" in decision.reason
+
+
+def test_recall_does_not_fall_a_little_at_every_retraining(incumbent: Bundle) -> None:
+    """Each candidate finds all that the incumbent finds; the line of models began with one that found more."""
+    first = anchored(incumbent, incumbent)
+    decision = gate(first, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
+    assert "anchor_recall" not in [rule.name for rule in decision.rules]  # there is none to compare with
+    second = recall_anchored(first, decision)
+    faults = {rule.name: rule.figure for rule in decision.rules}["faults"]
+    share = decision.figures["incumbent_recall_all"]
+    assert second.facts[ANCHOR][RECALL] == {"share": share, "faults": faults}
+    assert Bundle.from_bytes(second.to_bytes()).facts[ANCHOR] == second.facts[ANCHOR]
+    assert gate(second, first, HELD_OUT, AlarmPolicy(), Budget(24.0)).promoted
+    for above, promoted in ((0.1, True), (0.1 + 2.0 * math.sqrt(0.25 / faults), False)):
+        keener = {**second.facts[ANCHOR], RECALL: {"share": share + above, "faults": int(faults)}}
+        third = dataclasses.replace(second, facts={**second.facts, ANCHOR: keener})
+        assert anchored(incumbent, third).facts[ANCHOR][RECALL] == keener[RECALL]  # it is handed on
+        decision = gate(third, first, HELD_OUT, AlarmPolicy(), Budget(24.0))
+        assert decision.promoted is promoted
+        assert recall_anchored(third, decision) is third
+        assert decision.refused_by == ("" if promoted else "anchor_recall")
+        assert promoted or "at the beginning of its line it was" in decision.reason
+
+
+def test_what_people_called_normal_begins_recall_anew(incumbent: Bundle) -> None:
+    first = anchored(incumbent, incumbent)
+    keener = {**first.facts[ANCHOR], RECALL: {"share": 0.95, "faults": 200}}
+    candidate = dataclasses.replace(first, facts={**first.facts, ANCHOR: keener, CALLED_NORMAL: True})
+    decision = gate(candidate, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
+    figures = decision.figures
+    begun = recall_anchored(candidate, decision).facts[ANCHOR][RECALL]
+    assert begun["share"] == figures["recall_all"] < 0.95
+    rule = decision.rules[-1]
+    assert rule.limit == least_recall(0.95, 200, begun["faults"], 0.2)
+
+
+@pytest.mark.parametrize(
+    ("share", "of", "now", "margin", "expected"),
+    [
+        (1.0, 200, 200, 0.02, 0.9),
+        (0.5, 200, 200, 0.02, 0.35),  # by chance the two shares differ by .05
+        (0.5, 200, 50, 0.02, 0.4 - math.sqrt(0.25 / 40.0)),
+        (1.0, 200, 200, 0.2, 0.8),
+    ],
+)
+def test_the_least_recall_is_the_anchors_but_for_a_margin_and_chance(
+    share: float, of: int, now: int, margin: float, expected: float
+) -> None:
+    assert least_recall(share, of, now, margin) == pytest.approx(expected)
+
+
+def test_no_recall_is_kept_without_an_anchor_or_faults(incumbent: Bundle) -> None:
+    decision = gate(incumbent, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
+    assert recall_anchored(incumbent, decision) is incumbent
+    first = anchored(incumbent, incumbent)
+    assert recall_anchored(first, gate(first, incumbent, [], AlarmPolicy(), Budget(24.0))) is first
 
 
 def test_a_model_of_less_than_a_day_is_no_anchor_whatever_the_budget(incumbent: Bundle) -> None:

@@ -124,6 +124,28 @@ class WeightsFact(msgspec.Struct, frozen=True):
 Levels = Annotated[dict[Asset, tuple[float | None, ...]], Meta(max_length=100_000)]
 
 
+Changes = Annotated[tuple[tuple[Number | None, ...], ...], Meta(min_length=2, max_length=2)]
+
+
+class RoughnessFacts(msgspec.Struct, frozen=True):
+    """See ``anchor.roughness``."""
+
+    all: Changes
+    assets: Annotated[dict[Asset, Changes], Meta(max_length=100_000)] = {}
+
+    @property
+    def widths(self) -> set[int]:
+        """Of how many sensors its entries are."""
+        return {len(of) for entry in (self.all, *self.assets.values()) for of in entry}
+
+
+class RecallFacts(msgspec.Struct, frozen=True):
+    """See ``promotion.recall_anchored``."""
+
+    share: Annotated[float, Meta(ge=0.0, le=1.0)]
+    faults: Annotated[int, Meta(ge=1, le=1 << 53)]
+
+
 class Anchor(msgspec.Struct, frozen=True):
     """``facts["anchor"]``, which every successor is compared with; see ``anchor``."""
 
@@ -134,19 +156,29 @@ class Anchor(msgspec.Struct, frozen=True):
     weights: tuple[tuple[float, ...], ...] | None = None
     assets: Levels = {}
     own_scale: tuple[Annotated[float, Meta(gt=0.0)], ...] | None = None
+    roughness: RoughnessFacts | None = None
+    recall: RecallFacts | None = None
 
     @property
     def widths(self) -> set[int]:
         """Of how many sensors its entries are: one number if it is of a piece."""
         rows = () if self.weights is None else (*self.weights, self.weights)
         own = () if self.own_scale is None else (self.own_scale,)
-        return {*map(len, (self.mean, self.scale, self.seen, *own, *rows, *self.assets.values()))}
+        rough = set() if self.roughness is None else self.roughness.widths
+        return {*map(len, (self.mean, self.scale, self.seen, *own, *rows, *self.assets.values())), *rough}
 
 
 class LevelFacts(msgspec.Struct, frozen=True):
-    """The entry of ``facts`` about the assets' means, which is optional; see ``anchor.asset_levels``."""
+    """The entries of ``facts`` about the assets' means and roughness, which are optional; see ``anchor``."""
 
     levels: Levels = {}
+    roughness: RoughnessFacts | None = None
+
+    @property
+    def widths(self) -> set[int]:
+        """Of how many sensors its entries are; empty if there are none."""
+        rough = set() if self.roughness is None else self.roughness.widths
+        return {*map(len, self.levels.values()), *rough}
 
 
 class ConditionFacts(msgspec.Struct, frozen=True):
@@ -241,9 +273,8 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
             anchor = msgspec.convert(manifest.facts["anchor"], Anchor)
             if anchor.widths != {len(manifest.sensors)}:
                 raise BundleError("damaged bundle: its anchor is of other sensors")
-        levels = msgspec.convert(manifest.facts, LevelFacts).levels
-        if {len(manifest.sensors), *map(len, levels.values())} != {len(manifest.sensors)}:
-            raise BundleError("damaged bundle: its assets' means are of other sensors")
+        if not msgspec.convert(manifest.facts, LevelFacts).widths <= {len(manifest.sensors)}:
+            raise BundleError("damaged bundle: its assets' means or roughness are of other sensors")
     except RecursionError as error:
         raise BundleError("damaged bundle: its manifest is nested too deeply") from error
     except (msgspec.MsgspecError, ValueError) as error:

@@ -14,6 +14,7 @@ from daemon.model.bundle import MAGIC, Bundle
 from tests.model.admission.conftest import GROWTH, files, parts, put_together
 
 ANCHOR = {"version": "x", "mean": [0.0] * 4, "scale": [1.0] * 4, "seen": [True] * 4}
+ROUGH = {"all": [[1.0] * 4] * 2}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,20 @@ ANCHOR = {"version": "x", "mean": [0.0] * 4, "scale": [1.0] * 4, "seen": [True] 
         ({"facts": {"anchor": {**ANCHOR, "weights": [[1.0]]}}}, "its anchor is of other sensors"),
         ({"facts": {"anchor": {**ANCHOR, "weights": []}}}, "its anchor is of other sensors"),
         ({"facts": {"anchor": {**ANCHOR, "assets": {"a": [1.0]}}}}, "its anchor is of other sensors"),
-        ({"facts": {"levels": {"a": [1.0]}}}, "its assets' means are of other sensors"),
+        ({"facts": {"levels": {"a": [1.0]}}}, "its assets' means or roughness are of other sensors"),
+        (
+            {"facts": {"roughness": {"all": [[1.0], [1.0]]}}},
+            "its assets' means or roughness are of other sensors",
+        ),
+        ({"facts": {"roughness": {**ROUGH, "assets": {"a": [[1.0], [1.0]]}}}}, "of other sensors"),
+        ({"facts": {"roughness": {"all": [[1.0] * 4]}}}, "damaged bundle"),
+        ({"facts": {"roughness": {"all": [[-1.0] * 4] * 2}}}, "damaged bundle"),
+        (
+            {"facts": {"anchor": {**ANCHOR, "roughness": {"all": [[1.0]] * 2}}}},
+            "its anchor is of other sensors",
+        ),
+        ({"facts": {"anchor": {**ANCHOR, "recall": {"share": 1.1, "faults": 200}}}}, "damaged bundle"),
+        ({"facts": {"anchor": {**ANCHOR, "recall": {"share": 0.5, "faults": 0}}}}, "damaged bundle"),
         ({"facts": {"hop": 0}}, "hop"),
         ({"facts": {"parent": "../up"}}, "parent"),
         ({"facts": {"rows_of": {"pump-1": -1}}}, "rows_of"),
