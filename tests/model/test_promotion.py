@@ -461,6 +461,7 @@ def test_recall_does_not_fall_a_little_at_every_retraining(incumbent: Bundle) ->
     first = anchored(incumbent, incumbent)
     decision = gate(first, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
     assert "anchor_recall" not in [rule.name for rule in decision.rules]  # there is none to compare with
+    decision = dataclasses.replace(decision, figures={**decision.figures, "recall_all": 0.1})
     second = recall_anchored(first, decision)
     faults = {rule.name: rule.figure for rule in decision.rules}["faults"]
     share = decision.figures["incumbent_recall_all"]
@@ -484,6 +485,7 @@ def test_what_people_called_normal_begins_recall_anew(incumbent: Bundle) -> None
     candidate = dataclasses.replace(first, facts={**first.facts, ANCHOR: keener, CALLED_NORMAL: True})
     decision = gate(candidate, incumbent, HELD_OUT, AlarmPolicy(), Budget(24.0))
     figures = decision.figures
+    decision = dataclasses.replace(decision, figures={**figures, "incumbent_recall_all": 0.9})
     begun = recall_anchored(candidate, decision).facts[ANCHOR][RECALL]
     assert begun["share"] == figures["recall_all"] < 0.95
     rule = decision.rules[-1]

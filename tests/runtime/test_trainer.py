@@ -112,6 +112,8 @@ def test_a_first_training_takes_all_rows_and_a_retraining_holds_out_the_newest_f
     assert origin.newest_ns == 9_599 * WINDOWED.period_ns
     assert candidate.facts["trained_until"] == until_ns
     assert candidate.facts["anchor"]["version"] == incumbent.version
+    assert outcome.decision is not None
+    assert candidate.facts["anchor"]["recall"]["share"] == outcome.decision.figures["incumbent_recall_all"]
     judged = sum(row % 4 == 0 for row in range(9_600 + 7, 10_000))
     assert outcome.decision is not None
     assert outcome.decision.figures["days"] == judged * 4 * WINDOWED.period_ns / 86_400e9
