@@ -136,6 +136,25 @@ class _Memory:
             self.dismiss(one)
         self.deviating.clear()
 
+    def disturbing(
+        self, sensor: str, spec: StreamSpec, row: SustainedRow, deviation: Deviation
+    ) -> _Quiet | None:
+        """The run that was held back of which another sensor's deviation may come: its rows disturb what is expected of all.
+
+        So it may if it began while windows held rows of that run, as long as they do (but no longer than sustained
+        evidence reaches back), and later if it has been farther beyond its limit than it is now. What lasts rises further.
+        """
+        quiet, window, c = self.quiet, spec.window, spec.sensors.index(sensor)
+        if quiet is None or not quiet.since <= deviation.since[c] < quiet.last + window:
+            return None
+        if any(
+            sensor == led for one in self.dismissed if one.fingerprint in quiet.like for led, _ in one.leading
+        ):
+            return None
+        if row.row < quiet.last + window and row.row - deviation.since[c] < REACH * window:
+            return quiet
+        return quiet if row.opening[c] < deviation.peak[c] else None
+
 
 class Dismissals:
     """Remembered episodes and verdicts of the assets of one input partition.
@@ -341,34 +360,12 @@ class Dismissals:
             before, like = memory.deviating.pop(name, None), [one.fingerprint for one in alike]
             if alike:
                 opening[c] /= max(1.0, MARGIN * max(one.sustained[side].share for one in alike))
-            if opening[c] > 1.0 and (run := self._disturbing(memory, row, deviation, c)) is not None:
+            if opening[c] > 1.0 and (run := memory.disturbing(name, self._spec, row, deviation)) is not None:
                 opening[c], like = 1.0, like or run.like
             if like:
                 since = row.row if before is None else before.since
                 memory.deviating[name] = self._held_back(before, like, row.row, since)
         return replace(row, opening=opening)
-
-    def _disturbing(
-        self, memory: _Memory, row: SustainedRow, deviation: Deviation, sensor: int
-    ) -> _Quiet | None:
-        """The run that was held back of which another sensor's deviation may come: its rows disturb what is expected of all.
-
-        So it may if it began while windows held rows of that run, as long as they do (but no longer than sustained
-        evidence reaches back), and later if it has been farther beyond its limit than it is now. What lasts rises further.
-        """
-        quiet, name = memory.quiet, self._spec.sensors[sensor]
-        if quiet is None:
-            return None
-        window, since = self._spec.window, deviation.since[sensor]
-        if not quiet.since <= since < quiet.last + window:
-            return None
-        if any(
-            name == led for one in memory.dismissed if one.fingerprint in quiet.like for led, _ in one.leading
-        ):
-            return None
-        if row.row < quiet.last + window and row.row - since < REACH * window:
-            return quiet
-        return quiet if row.opening[sensor] < deviation.peak[sensor] else None
 
     def follow_sustained(
         self, asset: str, known: AssetEpisodes, row: SustainedRow, deviation: Deviation
