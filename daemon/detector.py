@@ -89,6 +89,7 @@ class Windows:
     )
     last_age: Floats | None = None  # (B, C) its age in rows, 0 = the newest row; both are for imputation only
     scaled: NDArray[Any] | None = None  # (B, L, C) in the detector's units
+    asset: tuple[str, ...] | None = None  # B names; None: of no asset that training had
 
     def __len__(self) -> int:
         return len(self.full)
@@ -102,6 +103,7 @@ class Windows:
             None if self.last_value is None else self.last_value[index],
             None if self.last_age is None else self.last_age[index],
             None if self.scaled is None else self.scaled[index],
+            None if self.asset is None else tuple(self.asset[i] for i in index.tolist()),
         )
 
 
@@ -204,6 +206,15 @@ class Verdicts:
         if self.jump is None:
             return np.zeros(len(self.score))
         return np.asarray(np.fmax.reduce(self.jump, axis=1, initial=0.0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnedWindow:
+    """One window, with what a model needs to know beside its values."""
+
+    values: NDArray[Any]  # (L, C) in the detector's units
+    asset: str
+    condition: str  # its label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -325,8 +336,7 @@ class Detector(Protocol):
 
     def verdict(
         self,
-        window: NDArray[Any],
-        condition: str,
+        window: OwnedWindow,
         offsets: Floats,
         before: Floats,
         shares: Floats,
@@ -334,20 +344,18 @@ class Detector(Protocol):
         """The kind of cause of an episode, from one window that lies within it; None if it is not clear.
 
         Args:
-            window: (L, C) in ``scaling`` units.
-            condition: its label.
+            window: in ``scaling`` units.
             offsets: (P,) of its ``Verdicts``.
             before: (C,) the sensors' values before the onset, in ``scaling`` units.
             shares: (C,) each sensor's share in the episode.
         """
         ...
 
-    def explain(self, window: NDArray[Any], condition: str, shares: Floats) -> Explanation | None:
+    def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         """What is expected of a window without the sensors at fault; None if nothing in it needs that.
 
         Args:
-            window: (L, C) in ``scaling`` units.
-            condition: its label.
+            window: in ``scaling`` units.
             shares: (C,) each sensor's share in the episode.
         """
         ...

@@ -202,6 +202,7 @@ class ModelSettings:
     beta: float = 1.0
     seed: int = 0
     steps: int | None = None  # optimiser steps; None = by the training rule
+    asset_levels: bool = False  # whether each asset is read over a level of its own
 
 
 @dataclass(frozen=True, slots=True)

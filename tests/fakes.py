@@ -12,6 +12,7 @@ from daemon.detector import (
     DriftReference,
     Evidence,
     Explanation,
+    OwnedWindow,
     Scaling,
     SlowTrends,
     SustainedVerdicts,
@@ -144,15 +145,14 @@ class CentreDetector:
 
     def verdict(
         self,
-        window: Floats,
-        condition: str,
+        window: OwnedWindow,
         offsets: Floats,
         before: Floats,
         shares: Floats,
     ) -> str | None:
         return None
 
-    def explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
+    def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         return None
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:

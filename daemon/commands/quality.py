@@ -268,7 +268,7 @@ def _trained_on_synthetic(
         other = fit_models(learned, whole, spec, Architecture(settings, bundle.models.lengths))
     except (DaemonError, ValueError, RuntimeError) as error:
         return [Measure(name, None, good, None, f"no model came of it: {error}")]
-    scores = [np.concatenate([_surprise(m, s.values, L) for s in history]) for m in (bundle.models, other)]
+    scores = [np.concatenate([_surprise(m, s, L) for s in history]) for m in (bundle.models, other)]
     fine = np.isfinite(scores[0]) & np.isfinite(scores[1])
     if fine.sum() < 10:
         return [Measure(name, None, good, None, "too few rows that both can score")]
@@ -300,10 +300,11 @@ def _spec(bundle: Bundle) -> StreamSpec:
     return StreamSpec("synthetic", bundle.sensors, bundle.period_ns, bundle.window)
 
 
-def _surprise(models: Models, values: Floats, L: int) -> Floats:
+def _surprise(models: Models, segment: Segment, L: int) -> Floats:
     """(T - L + 1,) minus the ELBO of each window; NaN where nothing was observed."""
-    some = sliding(values, L)
-    return -models.measure(some, [""] * len(some)).elbo
+    some = sliding(segment.values, L)
+    mine = models.at_level(segment.asset, segment.values)
+    return -mine.measure(some, [""] * len(some)).elbo
 
 
 def _labels(

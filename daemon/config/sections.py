@@ -395,10 +395,13 @@ class ModelSection(Section):
     keep: int = Field(default=10, ge=1, le=90)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    asset_levels: bool = False
 
     def settings(self) -> ModelSettings:
         """The value that training works with."""
-        return ModelSettings(self.kind, self.hidden, self.latent, self.beta, self.seed, self.steps)
+        return ModelSettings(
+            self.kind, self.hidden, self.latent, self.beta, self.seed, self.steps, self.asset_levels
+        )
 
 
 class CalibrationSection(Section):

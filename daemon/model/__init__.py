@@ -4,7 +4,7 @@ It does not import ``daemon.stream``; of a stream it knows the ``StreamSpec``.
 
 A window is (L, C) readings: L steps of C sensors. The way of a training and of a score, module by module:
 
-* parts of a model: ``scaler`` (units), ``pca`` (linear model), ``paths`` and ``vae`` (nonlinear model, trained
+* parts of a model: ``scaler`` (units), ``levels`` (of each asset), ``pca`` (linear model), ``paths`` and ``vae`` (nonlinear model, trained
   with ``optimiser``), ``conditions`` (usual window of each condition), ``inference`` (the same model, fast);
 * measurement and score: ``reconstruction`` (errors and latents of windows), ``tails`` (value to -log p),
   ``baseline`` (slow levels), ``calibration`` (one score, and its threshold), ``drift`` (reference of drift),

@@ -146,12 +146,17 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
     refused = not incumbent.facts.get("decision", {}).get("promoted", True)  # and in force all the same
     if whole and (anchor is None or refused):
         scaler, trend = incumbent.models.scaler, incumbent.trend
+        own = _within(scaler.scale, incumbent.facts.get(LEVELS, {}))
+        if (
+            incumbent.models.levels is not None
+        ):  # without its levels a sensor's spread is that within an asset
+            own = np.where(incumbent.models.levels.variance > 0.0, scaler.scale, own)
         anchor = {
             "version": incumbent.version,
             "mean": scaler.mean.tolist(),
             "scale": scaler.scale.tolist(),
             "seen": scaler.seen.tolist(),
-            "own_scale": _within(scaler.scale, incumbent.facts.get(LEVELS, {})).tolist(),
+            "own_scale": own.tolist(),
         }
         if trend is not None and trend.relation.weights.size <= MOST_NUMBERS:
             weights = trend.relation.weights * trend.relation.scale[:, None] / trend.relation.scale

@@ -39,6 +39,7 @@ from daemon.model.conditions import ConditionMeans
 from daemon.model.detector import BundleDetector
 from daemon.model.golden_incidents import GoldenIncident
 from daemon.model.imputation import ImputationParameters
+from daemon.model.levels import AssetLevels
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import Models
 from daemon.model.rules import AlertRules
@@ -59,6 +60,8 @@ IMPUTE = "impute."
 """Prefix of the imputation's arrays among a bundle's extras."""
 CONDITION_MEAN = "condition.mean"
 """The extra with ``ConditionMeans.mean``; old bundles have none: only their path reads the condition."""
+LEVELS_OF, LEVELLED = "levels.", "levelled"
+"""Prefix of the extras with the assets' levels, and the fact with these assets' names; without, no asset has levels."""
 SYNTHESIS = "synthesis."
 """Prefix of the tables by which synthetic series are drawn."""
 MAGIC = b"anomalyd-bundle\x00"
@@ -143,7 +146,7 @@ class Bundle:
     def imputation(self) -> ImputationParameters | None:
         """The parameters of imputation; None if the bundle was made without."""
         mine = {k[len(IMPUTE) :]: v for k, v in self.extras.items() if k.startswith(IMPUTE)}
-        return ImputationParameters.of(mine) if mine else None
+        return replace(ImputationParameters.of(mine), levels=self.models.levels) if mine else None
 
     @property
     def golden(self) -> tuple[GoldenIncident, ...]:
@@ -470,6 +473,7 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
             arrays["sigma"],
             means,
             AlertRules.stated(manifest.sensors, manifest.facts.get("alert_rules", {})),
+            _levels(manifest, under("extras." + LEVELS_OF)),
         ),
         calibration=Calibration.of(under("calibration."), msgspec.to_builtins(manifest.calibration)),
         drift=DriftReference(**{name: reference[name] for name in _DRIFT_ARRAYS}, **edges),
@@ -486,3 +490,9 @@ def _rebuild(manifest: Manifest, arrays: dict[str, np.ndarray]) -> Bundle:
         facts=manifest.facts,
         extras=under("extras."),
     )
+
+
+def _levels(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> AssetLevels | None:
+    """The levels of the assets; None if it has none."""
+    names = manifest.facts.get(LEVELLED)
+    return None if names is None else AssetLevels(tuple(map(str, names)), **arrays)

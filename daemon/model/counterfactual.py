@@ -26,6 +26,7 @@ from daemon.domain import Floats, Segment, iso
 from daemon.errors import UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.detector import NINETY
+from daemon.model.reconstruction import Models
 from daemon.model.segments import sliding
 
 DRAWS = 20
@@ -158,7 +159,8 @@ def counterfactual_of(
     begins = np.arange(max(first - L + 1, 0), min(first + rows - 1, T - L) + 1)
     windows = sliding(segment.values[begins[0] : begins[-1] + L], L)
     own = [labels[b + L - 1] for b in begins.tolist()]
-    expected, value, variance = _decoded(bundle, windows, own, [others[label] for label in own], seed)
+    models = bundle.models.at_level(segment.asset, segment.values)
+    expected, value, variance = _decoded(models, windows, own, [others[label] for label in own], seed)
 
     at = begins[:, None] + np.arange(L) - first  # (n, L) which of the rows each window's steps are
     inside = (at >= 0) & (at < rows)
@@ -171,8 +173,8 @@ def counterfactual_of(
         return np.asarray(total / count[:, None])
 
     mean, other = stitched(expected), stitched(value)
-    half = NINETY * np.sqrt(stitched(variance) + bundle.models.sigma**2)
-    scaler = bundle.models.scaler
+    half = NINETY * np.sqrt(stitched(variance) + models.sigma**2)
+    scaler = models.scaler
     part = slice(first, first + rows)
     observed = segment.values[part]
     return Counterfactual(
@@ -193,19 +195,18 @@ def counterfactual_of(
 
 
 def _decoded(
-    bundle: Bundle, windows: Floats, own: Sequence[str], other: Sequence[str], seed: int
+    models: Models, windows: Floats, own: Sequence[str], other: Sequence[str], seed: int
 ) -> tuple[Floats, Floats, Floats]:
     """Raw windows (n, L, C) as decoded under their own labels and under others, and the latter's variance.
 
     Scaled units, (n, L, C) each.
     """
-    models = bundle.models
     x = torch.from_numpy(np.ascontiguousarray(models.scaler.scaled(windows))).flatten(1)
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         _, posterior = models.encode(x, own)
         expected, value = models.decode(posterior.mean, own), models.decode(posterior.mean, other)
         draws = torch.stack([models.decode(posterior.draw(generator), other) for _ in range(DRAWS)])
-        shape = (len(x), models.window, len(bundle.sensors))
+        shape = (len(x), models.window, len(models.sigma))
         found = [part.double().reshape(shape).numpy() for part in (expected, value, draws.double().var(0))]
     return found[0], found[1], found[2]

@@ -59,7 +59,7 @@ def measured_pieces(
     """The windows that end in these pieces, as models measure them.
 
     Args:
-        history: the segments that ``pieces`` index.
+        history: the segments that ``pieces`` index, without the levels of their assets.
         pieces: what to measure. The rows before a piece are context of its first windows.
         models: they measure.
         window: L.
@@ -121,14 +121,14 @@ def crossfit(
         if max((len(piece) for piece in rest), default=0) < 2 * window:
             continue
         models = fit(rest)
-        known = frozenset(models.labels)
-        mine = measured_pieces(history, block, models, window, j, hop)
+        known, shown = frozenset(models.labels), models.levelled(history)
+        mine = measured_pieces(shown, block, models, window, j, hop)
         held += mine
         if known and mine:
-            some, _ = sample_windows(history, block, window, UNKNOWN_ROWS)
+            some, _ = sample_windows(shown, block, window, UNKNOWN_ROWS)
             blind.append(models.measure(some, [NO_CONDITION] * len(some)))
         # Held-out chunks of posterior means against the fold's own training windows.
-        trained_on, their_labels = sample_windows(history, rest, window, REFERENCE_WINDOWS)
+        trained_on, their_labels = sample_windows(shown, rest, window, REFERENCE_WINDOWS)
         reference = moments(models.measure(trained_on, their_labels).posterior)
         null += chunk_kl([h.measured.posterior for h in mine], reference, chunk)
     return CrossFit(tuple(held), np.array(null), tuple(blind))

@@ -21,8 +21,7 @@ for the state of the sensors' sustained evidence (``sustained``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from daemon.detector import (
     DriftReference,
     Evidence,
     Explanation,
+    OwnedWindow,
     Scaling,
     SlowTrends,
     SustainedVerdicts,
@@ -131,19 +131,27 @@ class BundleDetector:
         """Measure each window on its own; pure, and independent of the batch."""
         newest = windows.values[:, -1]
         holed = np.asarray(~np.isfinite(newest).all(axis=1))
-        scaler, scaled = self.models.scaler, windows.scaled
-        units = scaler.scaled(windows.values) if scaled is None else scaled
-        measured = self.models.measure_scaled(units, windows.condition, keep=holed)
+        scaler, scaled, levels = self.models.scaler, windows.scaled, self.models.levels
+        level: NDArray[np.float32] | None = None
+        if levels is None:
+            units = scaler.scaled(windows.values) if scaled is None else scaled
+        else:
+            units = scaler.scaling.of(windows.values) if scaled is None else scaled
+            if scaled is None:
+                units[~np.isfinite(windows.values)] = np.nan
+            level = levels.of(windows.asset, units)
+        measured = self.models.measure_scaled(units, windows.condition, holed, level)
+        expected = measured.newest if level is None else measured.newest + level
         filled, low, high = newest.copy(), newest.copy(), newest.copy()
         if holed.any():
-            filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed)
+            filled[holed], low[holed], high[holed] = self._fill(windows, measured, newest, holed, level)
         return Evidence(
             channel_error=measured.channel_error,
             latent=measured.latent,
             residual=measured.residual / self.calibrated.residual_rms,
             elbo=measured.elbo,
             posterior=measured.posterior,
-            expected=scaler.raw(measured.newest),
+            expected=scaler.raw(expected),
             filled=filled,
             low=low,
             high=high,
@@ -158,14 +166,21 @@ class BundleDetector:
         return np.array([self._places.get(label, -1) for label in labels], np.int64)
 
     def _fill(
-        self, windows: Windows, measured: Measured, newest: Floats, holed: Mask
+        self,
+        windows: Windows,
+        measured: Measured,
+        newest: Floats,
+        holed: Mask,
+        level: NDArray[np.float32] | None,
     ) -> tuple[Floats, Floats, Floats]:
-        """The newest rows of the ``holed`` windows, with their gaps filled: value, low, high."""
+        """The newest rows of the ``holed`` windows, with their gaps filled: value, low, high; ``level`` is (B, C)."""
         scaler = self.models.scaler
+        mine = np.zeros(1) if level is None else level[holed].astype(np.float64)
         if self.imputation is not None:
             last_value, last_age = None, None
             if windows.last_value is not None and windows.last_age is not None:
-                last_value = scaler.scaled(windows.last_value[holed].copy()).astype(np.float64)
+                last = scaler.scaling.of(windows.last_value[holed]) - mine
+                last_value = scaler.clipped(last.astype(np.float32)).astype(np.float64)
                 last_age = windows.last_age[holed].astype(np.int64)
             fill = imputation.fill_newest(
                 self.imputation, measured.scaled, measured.decoded, last_value, last_age
@@ -177,22 +192,25 @@ class BundleDetector:
             half = NINETY * self.models.sigma * np.sqrt(1.0 + distance / 4.0)
             scaled = (value, value - half, value + half)
         given = newest[holed]
-        ends = [scaler.raw(cells) for cells in scaled]
+        ends = [scaler.raw(cells + mine) for cells in scaled]
         if self.imputation is not None:
             row, channel = np.nonzero(~np.isfinite(given))
-            shown = self._shown(windows, measured, holed, (row, channel))
+            shown = self._shown(windows, measured.scaled + mine[:, None], holed, (row, channel))
             for cells in ends:
                 cells[row, channel] = self.imputation.limits.applied(cells[row, channel], channel, shown)
         value, low, high = (np.where(np.isfinite(given), given, cells) for cells in ends)
         return value, low, high
 
     def _shown(
-        self, windows: Windows, measured: Measured, holed: Mask, cells: tuple[Ints, Ints]
+        self, windows: Windows, scaled: Floats, holed: Mask, cells: tuple[Ints, Ints]
     ) -> tuple[Floats, Floats]:
-        """(n,) the smallest and the largest reading of late of the sensors of some ``cells`` of ``holed`` windows."""
+        """(n,) the smallest and the largest reading of late of the sensors of some ``cells`` of ``holed`` windows.
+
+        ``scaled`` (H, L, C) are these windows.
+        """
         row, channel = cells
         scaler = self.models.scaler
-        of_late = measured.scaled[row, :, channel] * scaler.scale[channel, None] + scaler.mean[channel, None]
+        of_late = scaled[row, :, channel] * scaler.scale[channel, None] + scaler.mean[channel, None]
         least, most = np.fmin.reduce(of_late, axis=1), np.fmax.reduce(of_late, axis=1)
         if windows.last_value is not None:
             last = windows.last_value[holed][row, channel]
@@ -312,16 +330,28 @@ class BundleDetector:
 
     def verdict(
         self,
-        window: NDArray[Any],
-        condition: str,
+        window: OwnedWindow,
         offsets: Floats,
         before: Floats,
         shares: Floats,
     ) -> str | None:
         """See ``daemon.detector.Detector`` and ``repair.live_verdict``."""
-        cause = live_verdict(self, LiveWindow(window, condition, offsets, before, shares))
+        level = self._level(window)
+        live = LiveWindow(window.values - level, window.condition, offsets, before - level, shares)
+        cause = live_verdict(self, live)
         return None if cause is None else cause.value
 
-    def explain(self, window: NDArray[Any], condition: str, shares: Floats) -> Explanation | None:
+    def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         """See ``daemon.detector.Detector`` and ``explanation``."""
-        return explain(self, window, condition, shares)
+        level = self._level(window)
+        found = explain(self, window.values - level, window.condition, shares)
+        if found is None or self.models.levels is None:
+            return found
+        return replace(found, expected=found.expected + level * self.models.scaler.scale)
+
+    def _level(self, window: OwnedWindow) -> NDArray[np.float32]:
+        """(C,) the level of the window's asset, in scaled units."""
+        levels = self.models.levels
+        if levels is None:
+            return np.zeros(len(self.sensors), np.float32)
+        return np.asarray(levels.of([window.asset], window.values[None])[0])

@@ -100,7 +100,12 @@ def _verdicts(detector: Detector, segment: Segment, hop: int) -> Iterator[tuple[
     for at in range(0, len(rows), CHUNK):
         due = rows[at : at + CHUNK]
         some = windows[at : at + CHUNK]
-        whole = Windows(some, np.ones(len(due), bool), tuple(labels[row] for row in due))
+        whole = Windows(
+            some,
+            np.ones(len(due), bool),
+            tuple(labels[row] for row in due),
+            asset=(segment.asset,) * len(due),
+        )
         yield due, detector.judge(detector.infer(whole), baseline, np.zeros(len(due), np.int64))
 
 
@@ -164,7 +169,8 @@ def hits(detector: Detector, faults: Sequence[Fault]) -> dict[str, list[bool]]:
         )
         slots = np.repeat(np.arange(len(mine)), length)
         baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in mine])
-        evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels))
+        owners = tuple(mine[i].asset for i in slots.tolist())
+        evidence = detector.infer(Windows(stacked, np.ones(len(stacked), bool), labels, asset=owners))
         verdicts = detector.judge(evidence, baseline, slots)
         opens = (verdicts.score > detector.threshold) | (verdicts.largest_jump > 1.0)
         found[kind.value] = [bool(one.any()) for one in opens.reshape(len(mine), length)[:, 1:]]
@@ -177,7 +183,8 @@ def begin_as_usual(detector: Detector, faults: Sequence[Fault]) -> Mask:
     windows = np.stack([fault.values[fault.lead - L : fault.lead] for fault in faults])
     labels = tuple(fault.condition[fault.lead - 1] if fault.condition else "" for fault in faults)
     baseline = np.stack([detector.fresh_baseline(fault.asset) for fault in faults])
-    evidence = detector.infer(Windows(windows, np.ones(len(windows), bool), labels))
+    owners = tuple(fault.asset for fault in faults)
+    evidence = detector.infer(Windows(windows, np.ones(len(windows), bool), labels, asset=owners))
     verdicts = detector.judge(evidence, baseline, np.arange(len(windows)))
     return np.asarray(verdicts.score <= detector.closing)
 
@@ -405,7 +412,7 @@ def _nats_per_cell(models: Models, held_out: Sequence[Segment]) -> float:
         if not len(windows):
             continue
         labels = (segment.condition[L - 1 :] or ("",) * (len(segment.values) - L + 1))[::stride]
-        elbo = models.measure(windows, labels).elbo
+        elbo = models.at_level(segment.asset, segment.values).measure(windows, labels).elbo
         total += float(np.nansum(elbo))
         cells += int(np.isfinite(windows).sum())
     return total / max(cells, 1)

@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daemon.domain import Floats, Ints, Mask
+from daemon.domain import Floats, Ints, Mask, Segment
 from daemon.model.conditions import ConditionMeans
 from daemon.model.inference import Gaps, Inference
+from daemon.model.levels import AssetLevels, levelled
 from daemon.model.pca import WindowPCA
 from daemon.model.rules import FOREIGN, GROSS, AlertRules
 from daemon.model.scaler import Scaler
@@ -145,7 +146,8 @@ class Models:
     ``lengths`` and ``pcas`` shortest first; ``vae`` reads the longest; ``sigma`` (C,) is the
     standard deviation of the long model's residuals in scaled units. ``means`` are what each
     condition contributes to a window, for all of the models; None without conditions, and for old bundles. ``rules``
-    act on errors, residuals and latents, but not on the ELBO, nor on what gaps are filled from.
+    act on errors, residuals and latents, but not on the ELBO, nor on what gaps are filled from. ``levels`` are those of the
+    assets; what is measured, encoded and decoded here has been taken off them (``levelled``, ``at_level``).
     """
 
     scaler: Scaler
@@ -155,6 +157,7 @@ class Models:
     sigma: Floats
     means: ConditionMeans | None = None
     rules: AlertRules | None = None  # what people excused
+    levels: AssetLevels | None = None  # None: the assets are where the fleet is, and in old bundles
     _inferences: tuple[Inference, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -183,6 +186,29 @@ class Models:
         if self.means is not None:
             return self.means.labels
         return self.vae.labels if self.vae is not None else ()
+
+    def levelled(self, history: Sequence[Segment]) -> Sequence[Segment]:
+        """The same segments without the levels of their assets, as far as training had these."""
+        return history if self.levels is None else levelled(history, self.levels, self.scaler.scale)
+
+    def units(self, values: Floats, assets: Sequence[str]) -> NDArray[np.float32]:
+        """Raw windows (B, L, C) of B assets in scaled units, without their levels."""
+        if self.levels is None:
+            return self.scaler.scaled(values)
+        scaled = self.scaler.scaling.of(values)
+        scaled[~np.isfinite(values)] = np.nan
+        return self.scaler.clipped(scaled - self.levels.of(assets, scaled)[:, None])
+
+    def at_level(self, asset: str, values: Floats) -> Models:
+        """The same, for raw readings of one asset: without levels, and with the asset's in the scaler.
+
+        ``values`` (T, C) are what the level of an asset is predicted from that training did not have.
+        """
+        if self.levels is None:
+            return self
+        level = self.levels.of([asset], self.scaler.scaling.of(values)[None])[0]
+        scaler = replace(self.scaler, mean=self.scaler.mean + level * self.scaler.scale)
+        return replace(self, scaler=scaler, levels=None)
 
     def encode(self, x: Tensor, conditions: Sequence[str]) -> tuple[Tensor, Posterior]:
         """Windows with their gaps filled, and q(z | x, c) of the long model (for ``ppca`` the exact one).
@@ -249,15 +275,21 @@ class Models:
         return result
 
     def measure_scaled(
-        self, scaling: NDArray[np.float32], conditions: Sequence[str], keep: Mask | bool = False
+        self,
+        scaling: NDArray[np.float32],
+        conditions: Sequence[str],
+        keep: Mask | bool = False,
+        level: NDArray[np.float32] | None = None,
     ) -> Measured:
         """``measure`` of windows that are in the scaler's units already, clipped or not.
 
-        ``keep`` may be a mask (B,) of those to keep.
+        ``keep`` may be a mask (B,) of those to keep; ``level`` (B, C) is taken off the windows first.
         """
         rules, kept = self.rules, np.broadcast_to(keep, len(scaling))
         if rules is None:
-            return self._measured(scaling, conditions, kept)
+            return self._measured(scaling, conditions, kept, level)
+        if level is not None:
+            scaling = scaling - level[:, None]
         whole = np.ones(len(scaling), bool)
         found = self._measured(scaling, conditions, whole)
         aside = rules.ignored & self._beyond(found, FOREIGN)  # (B, C)
@@ -313,7 +345,13 @@ class Models:
         assert self.rules is not None
         return self.rules.excused(scaled, decoded, self.scaler.mean, self.scaler.scale)
 
-    def _measured(self, scaling: NDArray[np.float32], conditions: Sequence[str], kept: Mask) -> Measured:
+    def _measured(
+        self,
+        scaling: NDArray[np.float32],
+        conditions: Sequence[str],
+        kept: Mask,
+        level: NDArray[np.float32] | None = None,
+    ) -> Measured:
         """``measure_scaled`` of windows each by itself; with rules, the residuals of excused cells are zero."""
         none, whole = np.zeros(len(scaling), bool), np.ones(len(scaling), bool)
         if self.rules is not None:
@@ -321,7 +359,7 @@ class Models:
         # The longest length comes last; most measurements are of its model.
         seen = [
             self._measure_length(
-                length, infer, scaling[:, -length:], conditions, kept if length == self.window else none
+                infer, scaling[:, -length:], conditions, kept if length == self.window else none, level
             )
             for length, infer in zip(self.lengths, self._inferences, strict=True)
         ]
@@ -353,13 +391,13 @@ class Models:
 
     def _measure_length(
         self,
-        length: int,
         infer: Inference,
         scaling: NDArray[np.float32],
         conditions: Sequence[str],
         keep: Mask,
+        level: NDArray[np.float32] | None,
     ) -> _LengthMeasurement:
-        """The measurements of the newest ``length`` rows of windows (B, length, C) by one of the models."""
+        """The measurements of the newest rows of windows (B, length, C), less a ``level`` (B, C), by one of the models."""
         chunks = _chunks(scaling)
         # Clipped chunk by chunk into one buffer, so that the values are still in the cache when the model
         # reads them, and its residuals when they are summed.
@@ -368,7 +406,12 @@ class Models:
         for some in chunks:
             count, labels = len(scaling[some]), conditions[some]
             scaled = room[: _padded(count)]
-            self.scaler.clipped(scaling[some], out=scaled[:count])
+            shown = scaling[some]
+            if level is not None:
+                # Repeated first: numpy subtracts long rows faster than many short ones.
+                of_rows = np.tile(level[some], shown.shape[1]).reshape(shown.shape)
+                shown = np.subtract(shown, of_rows, out=scaled[:count])
+            self.scaler.clipped(shown, out=scaled[:count])
             scaled[count:] = 0.0
             cells = scaled.reshape(len(scaled), -1)[:count]
             sums = cells @ np.ones(cells.shape[1], cells.dtype)  # a NaN shows in the sum

@@ -140,7 +140,8 @@ def _episodes(
     for j, block in enumerate(folds(history, window)):
         rest = complement(history, block)
         if max((len(piece) for piece in rest), default=0) >= 2 * window:
-            held += measured_pieces(history, block, fit(rest), window, j)
+            models = fit(rest)
+            held += measured_pieces(models.levelled(history), block, models, window, j)
     if not held:
         return [], STANDS_OUT
     errors = np.concatenate([piece.measured.channel_error for piece in held], axis=1)  # (S, B, C)

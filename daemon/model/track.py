@@ -66,7 +66,12 @@ class Track:
             some = slice(begin, begin + CHUNK)
             rows = at[some]
             evidence = detector.infer(
-                Windows(windows[some], np.ones(len(rows), bool), tuple(labels[i] for i in rows.tolist()))
+                Windows(
+                    windows[some],
+                    np.ones(len(rows), bool),
+                    tuple(labels[i] for i in rows.tolist()),
+                    asset=(asset,) * len(rows),
+                )
             )
             parts.append(evidence)
             verdicts.append(detector.judge(evidence, state, np.zeros(len(rows), np.int64), static=False))
@@ -97,7 +102,7 @@ class Track:
         state = self.start[None].copy()
         before = self.evidence.take(np.arange(index))
         self.detector.judge(before, state, np.zeros(index, np.int64), static=False)
-        return View(self.window(index), self.condition[int(self.at[index])], state[0])
+        return View(self.window(index), self.condition[int(self.at[index])], state[0], self.asset)
 
 
 def _joined(parts: Sequence[Verdicts]) -> Verdicts:

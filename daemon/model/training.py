@@ -39,12 +39,14 @@ from daemon.habit import SilenceHabit
 from daemon.model import imputation, synthesis
 from daemon.model.anchor import LEVELS, ROUGHNESS, asset_levels, roughness
 from daemon.model.asset_drift import asset_drift_reference
-from daemon.model.bundle import CONDITION_MEAN, IMPUTE, SYNTHESIS, Bundle
+from daemon.model.bundle import CONDITION_MEAN, IMPUTE, LEVELLED, LEVELS_OF, SYNTHESIS, Bundle
 from daemon.model.calibration import calibrate
 from daemon.model.cleaning import Cleaned, cleaned
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.crossfit import crossfit, measured_pieces
 from daemon.model.drift import drift_reference
+from daemon.model.levels import asset_levels as levels_of
+from daemon.model.levels import differing
 from daemon.model.pca import WindowPCA
 from daemon.model.reconstruction import SHORT, Models
 from daemon.model.recurring import recurring
@@ -55,6 +57,7 @@ from daemon.model.segments import (
     BLOCKS,
     Piece,
     bridged,
+    by_asset,
     complement,
     fitting_length,
     folds,
@@ -85,6 +88,7 @@ class Architecture:
     lengths: tuple[int, ...]  # window lengths, shortest first
     labels: tuple[str, ...] = ()  # condition labels; each gets a code if the rows hold enough of it
     sentinels: tuple[tuple[float, ...], ...] = ()  # per sensor, numbers that stand for no value
+    has_level: tuple[bool, ...] = ()  # per sensor, whether each asset has a level of it; (): of none
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,13 @@ def train(
         history,
         spec,
         habit,
-        Architecture(settings, tuple(sorted({min(SHORT, window), window})), labels, clean.sentinels),
+        Architecture(
+            settings,
+            tuple(sorted({min(SHORT, window), window})),
+            labels,
+            clean.sentinels,
+            _with_levels(history, spec, window) if settings.asset_levels else (),
+        ),
         len(folds(history, window)) + 1,
         progress,
     )
@@ -142,7 +152,8 @@ def train(
             f"stream {spec.name}: no run of rows is long enough to hold windows of {window} rows back"
         )
     models = fits.final(whole)
-    deployed = measured_pieces(history, whole, models, window, 0, spec.hop)
+    shown = models.levelled(history)
+    deployed = measured_pieces(shown, whole, models, window, 0, spec.hop)
     calibration = calibrate(cross, spec.period_ns * spec.hop, target.policy, target.budget, deployed)
     sustained = None
     if target.deviation_budget is not None:
@@ -156,11 +167,13 @@ def train(
             period_ns,
             target.deviation_budget,
         )
-    windows, conditions = sample_windows(history, whole, window, 4_000)
+    windows, conditions = sample_windows(shown, whole, window, 4_000)
     posterior = models.measure(windows, conditions).posterior
     fits.report(0.9, "learning to fill gaps")
     extras = _extras(history, models, labels, spec, settings.seed)
     facts = _facts(history, spec, labels, posterior) | clean.facts | screening_facts(set_aside, spec)
+    if models.levels is not None:
+        facts[LEVELLED] = list(models.levels.names)
     facts["recurring"] = recurring(cross.held, calibration, replace(spec, window=window))
     if models.vae is not None and fits.own.cells:
         facts["active_path_units"] = active_units(posterior[:, : models.vae.latent])
@@ -201,7 +214,9 @@ def _screened(
 ) -> tuple[list[Segment], list[Incident]]:
     """The history without incidents, nor two windows to either side of them; all of it where too little is left."""
     architecture = Architecture(
-        replace(settings, kind="ppca"), (SHORT, window) if window > SHORT else (window,)
+        replace(settings, kind="ppca"),
+        (SHORT, window) if window > SHORT else (window,),
+        has_level=_with_levels(clean.history, spec, window) if settings.asset_levels else (),
     )
     found = incidents(
         clean.history,
@@ -211,6 +226,19 @@ def _screened(
     )
     left = without(clean.history, found, 2 * window)
     return (left, found) if found and fitting_length(left, window) == window else (clean.history, [])
+
+
+def _with_levels(history: Sequence[Segment], spec: StreamSpec, window: int) -> tuple[bool, ...]:
+    """Which sensors have a level of each asset; () for none.
+
+    None where whole assets are the blocks of cross-fitting: the levels of an asset are not known to models without it.
+    None in a stream with a condition, either: where it is the type of an asset, another asset is expected where its type
+    is, and levels would leave nothing of that. Nor those with a rule that is a share of the value, which has a zero.
+    """
+    if spec.message_condition or by_asset(history, window):
+        return ()
+    which = differing(history) & np.array([rule.alert.min_share == 0 for rule in spec.rules])
+    return tuple(which.tolist()) if which.any() else ()
 
 
 def _window_of(history: Sequence[Segment], spec: StreamSpec) -> int:
@@ -262,9 +290,9 @@ class _Fits:
         history, seed = self._history, self._architecture.settings.seed
         models = self._fit(pieces, "cross-fitting")
         if models.vae is not None:
-            window = models.window
-            started_from = linear_part(models, *sample_windows(history, pieces, window, JUDGED_ON))
-            held_out = sample_windows(history, complement(history, pieces), window, JUDGED_ON)
+            window, shown = models.window, models.levelled(history)
+            started_from = linear_part(models, *sample_windows(shown, pieces, window, JUDGED_ON))
+            held_out = sample_windows(shown, complement(history, pieces), window, JUDGED_ON)
             self.own += likelihood(models, *held_out, seed)
             self.linear += likelihood(started_from, *held_out, seed)
         self._done += 1
@@ -291,10 +319,15 @@ def _extras(
     history: Sequence[Segment], models: Models, labels: tuple[str, ...], spec: StreamSpec, seed: int
 ) -> dict[str, NDArray[Any]]:
     """The arrays of imputation, of the conditions' means and of the synthesis, as a bundle names them."""
-    scaler, fitted = models.scaler, replace(spec, window=models.window)
-    filling = imputation.fit(history, scaler.mean, scaler.scale, fitted, models.reconstruct, seed)
-    series = synthesis.fit(history, models, labels, seed)
-    extras = {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
+    scaler, fitted, shown = models.scaler, replace(spec, window=models.window), models.levelled(history)
+    filling = imputation.fit(shown, scaler.mean, scaler.scale, fitted, models.reconstruct, seed)
+    extras: dict[str, NDArray[Any]] = {}
+    if models.levels is not None:  # what a sensor can show is told by its readings as they are
+        limits = imputation.ValueLimits.of(history, len(spec.sensors), spec.ranges)
+        filling = replace(filling, limits=limits)
+        extras = {LEVELS_OF + name: array for name, array in models.levels.arrays().items()}
+    series = synthesis.fit(shown, models, labels, seed)
+    extras |= {IMPUTE + name: np.asarray(array) for name, array in filling.arrays().items()}
     if models.means is not None:
         extras[CONDITION_MEAN] = models.means.mean.numpy()
     if series is not None:
@@ -352,6 +385,9 @@ def fit_models(
     """
     settings, lengths = architecture.settings, architecture.lengths
     blocks = [history[p.segment].values[p.start : p.stop] for p in pieces]
+    levels = levels_of(history, pieces, np.array(architecture.has_level)) if architecture.has_level else None
+    if levels is not None:
+        blocks = [levels.without(b, history[p.segment].asset) for b, p in zip(blocks, pieces, strict=True)]
     scaler = Scaler.fit(blocks, spec.ranges, architecture.sentinels)
     scaled = [scaler.scaled(block) for block in blocks]
     expected = [_expected(block, p, usual_gaps, scaler) for block, p in zip(scaled, pieces, strict=True)]
@@ -389,7 +425,10 @@ def fit_models(
         cells = observed.reshape(-1, length, len(scaler.mean)).sum((0, 1))
         sigma = np.sqrt(np.maximum(squares / np.maximum(cells, 1), 1e-4))
     rules = AlertRules.of([rule.alert for rule in spec.rules])
-    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), means, rules)
+    of_assets = None
+    if levels is not None:
+        of_assets = levels.scaled(scaler.scale, filled.numpy().reshape(-1, length, len(scaler.mean)).mean(1))
+    return Models(scaler, lengths, tuple(pcas), vae, sigma.astype(float), means, rules, of_assets)
 
 
 def training_windows(

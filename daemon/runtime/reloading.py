@@ -42,6 +42,7 @@ NEXT_TRAINING = (
     "model.beta",
     "model.seed",
     "model.steps",
+    "model.asset_levels",
     "promotion.shadow",
 )
 """Keys that the next training reads."""

@@ -83,6 +83,7 @@ class _Hidden:
     gap: int
     truth: float
     last: float
+    asset: str
 
 
 class Audit:
@@ -146,7 +147,18 @@ class Audit:
             value[c], age[c] = np.nan, 0.0
             last = float(before[known[-1]]) * float(scaling.scale[c]) + float(scaling.mean[c])
             self._waiting.append(
-                _Hidden(window, holed, windows.condition[i], value, age, c, k, float(newest[c]), last)
+                _Hidden(
+                    window,
+                    holed,
+                    windows.condition[i],
+                    value,
+                    age,
+                    c,
+                    k,
+                    float(newest[c]),
+                    last,
+                    "" if windows.asset is None else windows.asset[i],
+                )
             )
 
     def compared(
@@ -168,6 +180,7 @@ class Audit:
             np.stack([h.last_value for h in some]),
             np.stack([h.last_age for h in some]),
             np.stack([h.window for h in some]),
+            tuple(h.asset for h in some),
         )
         try:
             evidence = infer(batch)

@@ -89,6 +89,7 @@ def cut_windows(
         seen.value[needed],
         (index[needed, None] - seen.row[needed]).astype(np.float64),
         cut,
+        tuple(rows.assets) if len(needed) == len(rows) else tuple([rows.assets[i] for i in needed.tolist()]),
     )
     return WindowedRows(
         rows,

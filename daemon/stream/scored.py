@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from daemon.detector import Detector, Evidence, Explanation, Verdicts
+from daemon.detector import Detector, Evidence, Explanation, OwnedWindow, Verdicts
 from daemon.domain import (
     Floats,
     Ints,
@@ -55,6 +55,7 @@ class ScoredWindows:
         assert chunk.windows.scaled is not None
         i, w = int(self.rows[j]), int(self.windows[j])
         window, rows = chunk.windows.scaled[w], chunk.rows
+        owned = OwnedWindow(window, rows.assets[i], rows.conditions[i])
         scores: dict[str, PartScore] = {}
         for name in ("reconstruction", "kl", "point"):
             value = float(getattr(verdicts, name)[j])
@@ -84,29 +85,29 @@ class ScoredWindows:
             _unobserved_share(window, 0 if chunk.held_in_window is None else int(chunk.held_in_window[i])),
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
-            verdict=partial(self._cause, window, rows.conditions[i], verdicts, j),
-            explain=partial(self._explain, window, rows.conditions[i]),
+            verdict=partial(self._cause, owned, verdicts, j),
+            explain=partial(self._explain, owned),
             jump=largest,
             jumps=None if jump is None else jump[j],
             latent=standardised(self.evidence.posterior[j], detector.drift),
         )
 
     def _cause(
-        self, window: Floats, condition: str, verdicts: Verdicts, j: int, before: Floats, shares: Floats
+        self, window: OwnedWindow, verdicts: Verdicts, j: int, before: Floats, shares: Floats
     ) -> str | None:
         """What kind of cause the model sees in the ``j``-th window; see ``Detector.verdict``."""
         offsets = verdicts.offsets
         if offsets is None:
             return None
         try:
-            return self.detector.verdict(window, condition, offsets[j], before, shares)
+            return self.detector.verdict(window, offsets[j], before, shares)
         except Exception:  # noqa: BLE001 - an alert is due all the same
             return None
 
-    def _explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
+    def _explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         """What the model expects of a window without the sensors at fault; see ``Detector.explain``."""
         try:
-            return self.detector.explain(window, condition, shares)
+            return self.detector.explain(window, shares)
         except Exception:  # noqa: BLE001 - an alert is due all the same
             return None
 

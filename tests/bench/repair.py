@@ -38,6 +38,7 @@ from rich.console import Console
 
 from daemon.alarm import firing
 from daemon.commands.root_cause import explained
+from daemon.detector import OwnedWindow
 from daemon.domain import (
     AlarmPolicy,
     Floats,
@@ -207,8 +208,7 @@ def live(track: Track, spec: StreamSpec, first: int, stop: int, incident: Incide
     assert peaks is not None
     assert track.verdicts.offsets is not None
     return detector.verdict(
-        detector.scaling.of(track.window(at)),
-        track.condition[int(track.at[at])],
+        OwnedWindow(detector.scaling.of(track.window(at)), track.asset, track.condition[int(track.at[at])]),
         track.verdicts.offsets[at],
         np.nan_to_num(peaks.before),
         peaks.shares(),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from daemon.detector import OwnedWindow
 from daemon.domain import Floats
 from daemon.mapping import AlertRule
 from daemon.model.bundle import Bundle
@@ -31,6 +32,11 @@ def shifted(start: int, sensor: int, by: float) -> Floats:
     return values
 
 
+def owned(window: Floats) -> OwnedWindow:
+    """A window in scaled units, of an asset that training did not have."""
+    return OwnedWindow(window, "", "")
+
+
 @pytest.mark.parametrize(("sensor", "by"), [(0, 80.0), (3, 5.0)])
 def test_without_the_faulty_sensor_the_others_are_as_expected(
     detector: BundleDetector, sensor: int, by: float
@@ -41,7 +47,7 @@ def test_without_the_faulty_sensor_the_others_are_as_expected(
     for start in range(0, 200, 10):
         values = shifted(start, sensor, by)
         scaled = detector.models.scaler.scaled(values)
-        found = detector.explain(scaled, "", SHARES)
+        found = detector.explain(owned(scaled), SHARES)
         assert found is not None
         right.append(found.blamed.tolist() == [c == sensor for c in range(4)])
         ratio.append((np.abs(values[-1] - found.expected) / unit)[fine])
@@ -54,14 +60,14 @@ def test_without_the_faulty_sensor_the_others_are_as_expected(
 
 def test_a_normal_window_and_one_that_shows_nothing_need_no_explanation(detector: BundleDetector) -> None:
     scaled = detector.models.scaler.scaled(machine(L, 3))
-    assert detector.explain(scaled, "", SHARES) is None
-    assert detector.explain(np.full_like(scaled, np.nan), "", SHARES) is None
+    assert detector.explain(owned(scaled), SHARES) is None
+    assert detector.explain(owned(np.full_like(scaled, np.nan)), SHARES) is None
 
 
 def test_two_sensors_at_fault_are_both_taken_out(detector: BundleDetector) -> None:
     values = shifted(40, 0, 90.0)
     values[:, 3] += 6.0
-    found = detector.explain(detector.models.scaler.scaled(values), "", SHARES)
+    found = detector.explain(owned(detector.models.scaler.scaled(values)), SHARES)
     assert found is not None
     assert found.blamed.tolist() == [True, False, False, True]
 
@@ -71,7 +77,7 @@ def test_an_ignored_sensor_is_neither_blamed_nor_read(detector: BundleDetector) 
     ruled = replace(detector, models=replace(detector.models, rules=rules))
     scaled = [detector.models.scaler.scaled(shifted(40, 3, 6.0)) for _ in range(2)]
     scaled[1][:, 0] += 5.0
-    quiet, loud = (ruled.explain(one, "", SHARES) for one in scaled)
+    quiet, loud = (ruled.explain(owned(one), SHARES) for one in scaled)
     assert quiet is not None
     assert loud is not None
     assert loud.blamed.tolist() == [False, False, False, True]

@@ -106,7 +106,7 @@ async def survey_of(
         windows = sliding(values, L)
         for chunk in np.split(picked, range(CHUNK, len(picked), CHUNK)) if len(picked) else []:
             of = [condition[k + L - 1] for k in chunk.tolist()]
-            parts.append(latent.encode(bundle.models, windows[chunk], of))
+            parts.append(latent.encode(bundle.models, windows[chunk], of, [name] * len(of)))
             labels += of
             done_windows += len(chunk) * stride
             progress(0.6 + 0.1 * min(done_windows / total, 1.0), "encoding")

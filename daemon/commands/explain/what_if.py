@@ -106,7 +106,7 @@ def _chosen(
             f"--at: no whole window of {asset} ends at {when}; it has readings from {first} to {last}"
         )
     window = values[end - L + 1 : end + 1]
-    seen = latent.encode(bundle.models, window[None], [conditions[end]])
+    seen = latent.encode(bundle.models, window[None], [conditions[end]], [asset])
     base = {
         "what": "the window asked for",
         "asset": asset,

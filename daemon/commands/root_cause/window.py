@@ -51,7 +51,11 @@ def explained(track: Track, index: int, incident: Incident | None, spec: StreamS
     repair = smallest_repair(detector, view, shares)
     midst = (track.index_from(incident.opened_ns // period) + stop - 1) // 2 if incident else index
     explained = explained_share(
-        detector, track.window(midst), track.condition[int(track.at[midst])], before(track, min(onset, index))
+        detector,
+        track.window(midst),
+        track.condition[int(track.at[midst])],
+        before(track, min(onset, index)),
+        track.asset,
     )
     middle = view if midst == index else track.view(midst)
     at, begin = int(track.at[index]), int(track.at[min(onset, index)])
@@ -78,7 +82,9 @@ def explained(track: Track, index: int, incident: Incident | None, spec: StreamS
         scores=scores[rows],
         observed=track.values[rows],
         expected=expected[rows],
-        twin=normal_twin(detector, track.values[rows], track.condition[rows], repair.sensors, since - low),
+        twin=normal_twin(
+            detector, track.values[rows], track.condition[rows], repair.sensors, since - low, track.asset
+        ),
         window=slice(at + 1 - L - low, at + 1 - low),
         reconstruction=reconstructed(detector, view),
         path=latent_path(

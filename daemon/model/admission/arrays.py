@@ -19,7 +19,7 @@ from daemon.asset_drift import ages
 from daemon.domain import DAY_NS
 from daemon.errors import BundleError
 from daemon.habit import LONGEST_NS, SLOTS
-from daemon.model.admission.manifest import GoldenFacts, Manifest
+from daemon.model.admission.manifest import GoldenFacts, LevelFacts, Manifest
 from daemon.model.imputation import BATCH_BUCKETS, BUCKETS, FEW_VALUES, MOST_STEPS, REACH
 from daemon.model.synthesis import CANDIDATES, GRID, names_of
 from daemon.model.synthesis import KNOTS as SYNTHESIS_KNOTS
@@ -137,6 +137,13 @@ def check_arrays(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], latents
         if manifest.vae is not None and manifest.vae.labels != manifest.conditions:
             raise BundleError("damaged bundle: its VAE knows other conditions than it does")
         rules["extras.condition.mean"] = _Rule((len(manifest.conditions) + 1, manifest.window * C))
+    levelled = msgspec.convert(manifest.facts, LevelFacts).levelled
+    if levelled is not None:
+        rules |= {
+            "extras.levels.level": _Rule((len(levelled), C)),
+            "extras.levels.variance": _Rule((C,), above=-1e-300),
+            "extras.levels.within": _Rule((C, C)),
+        }
     if manifest.silence is not None:
         habits = C + 1 + len(manifest.silence.own)
         rules |= {

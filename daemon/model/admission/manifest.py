@@ -169,10 +169,12 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 class LevelFacts(msgspec.Struct, frozen=True):
-    """The entries of ``facts`` about the assets' means and roughness, which are optional; see ``anchor``."""
+    """The entries of ``facts`` about assets, which are optional: their means and roughness, see ``anchor``, and which have
+    levels, see ``levels.AssetLevels``."""
 
     levels: Levels = {}
     roughness: RoughnessFacts | None = None
+    levelled: Annotated[tuple[Asset, ...], Meta(min_length=2, max_length=100_000)] | None = None
 
     @property
     def widths(self) -> set[int]:

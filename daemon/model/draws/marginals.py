@@ -81,7 +81,7 @@ def calibrate(
         generator: which cells are hidden.
     """
     C = len(parameters.mean)
-    scaled = [BatchRows.of(parameters, segment, clock) for segment in segments]
+    scaled = [BatchRows.of(parameters.of_asset(s.asset, s.values), s, clock) for s in segments]
     ratios: list[Floats] = []
     groups: list[Ints] = []
     missing = [np.isnan(rows.values) for rows in scaled]

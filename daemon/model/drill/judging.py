@@ -139,6 +139,7 @@ class _InjectedBatch:
             np.ones(len(which), bool),
             labels,
             scaled=np.ascontiguousarray(windows.transpose(0, 2, 1)),  # (B, L, C)
+            asset=tuple(places[f].asset for f in which.tolist()),
         )
         verdicts = detector.judge(detector.infer(batch), self.baseline, which, static=False)
         return verdicts.score, verdicts.largest_jump

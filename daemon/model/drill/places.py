@@ -115,6 +115,7 @@ def _candidates(
                 np.ones(len(ended), bool),
                 tuple(labels[row] for row in ended.tolist()),
                 scaled=np.ascontiguousarray(windows),
+                asset=(segment.asset,) * len(ended),
             )
             evidence = detector.infer(batch)
             if baseline is None:

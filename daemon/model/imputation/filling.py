@@ -182,7 +182,10 @@ def impute_segments(
         One fill per segment, (T, C), raw units, within the limits of training and of what the segments show.
     """
     limits = parameters.limits.widened(segments)
-    return [_fill_segment(parameters, segment, clock, limits) for segment in segments]
+    return [
+        _fill_segment(parameters.of_asset(segment.asset, segment.values), segment, clock, limits)
+        for segment in segments
+    ]
 
 
 def _fill_segment(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from daemon.model.imputation.field import REACH, Field, mirrored
 from daemon.model.imputation.habit import Habit
 from daemon.model.imputation.limits import ValueLimits
 from daemon.model.imputation.mixture import OPEN, GapPlaces, Mixture
+from daemon.model.levels import AssetLevels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,14 @@ class ImputationParameters:
     batch: Mixture  # line, field at either level; ``BATCH_BUCKETS``
     limits: ValueLimits
     habitual: HabitFill | None = None  # None: no sensor has a habit that helps
+    levels: AssetLevels | None = None  # of the assets; not stored with the others
+
+    def of_asset(self, asset: str, values: Floats) -> ImputationParameters:
+        """For readings of one asset, of which ``values`` (T, C) raw are what the level of an unknown one is predicted from."""
+        if self.levels is None:
+            return self
+        level = self.levels.of([asset], (values[None] - self.mean) / self.scale)[0]
+        return replace(self, mean=self.mean + level * self.scale, levels=None)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What a bundle stores."""

@@ -46,9 +46,14 @@ class Encoded:
         return Encoded(*rows, *(np.asarray(total) for total in sums))
 
 
-def encode(models: Models, windows: Floats, conditions: Sequence[str]) -> Encoded:
-    """Encode raw windows (N, L, C), NaN where missing, with their N condition labels."""
-    scaled = models.scaler.scaled(windows)
+def encode(
+    models: Models, windows: Floats, conditions: Sequence[str], assets: Sequence[str] | None = None
+) -> Encoded:
+    """Encode raw windows (N, L, C), NaN where missing, with their N condition labels.
+
+    ``assets`` are their N assets; None: of none that training had.
+    """
+    scaled = models.units(windows, assets or ("",) * len(windows))
     x = torch.from_numpy(np.ascontiguousarray(scaled)).flatten(1)  # (N, L*C)
     gaps = x.isnan()
     with torch.inference_mode():

@@ -35,6 +35,7 @@ def normal_twin(
     condition: Sequence[str],
     sensors: Sequence[int],
     since: int,
+    asset: str = "",
 ) -> Twin:
     """The rows as they would have been had some sensors fallen silent before they went wrong.
 
@@ -47,6 +48,7 @@ def normal_twin(
         condition: T labels.
         sensors: those to take out.
         since: the first row from which they are.
+        asset: that they are of; the default is of a name that training did not have.
     """
     L, chosen = detector.window, np.array(sensors, np.int64)
     rows = np.arange(since, len(values))
@@ -71,6 +73,7 @@ def normal_twin(
                 tuple(condition[row] for row in some.tolist()),
                 last[ends],
                 age[ends].astype(np.float64),
+                asset=(asset,) * len(some),
             )
         )
         for into, found in ((value, evidence.filled), (low, evidence.low), (high, evidence.high)):
@@ -81,7 +84,8 @@ def normal_twin(
 def reconstructed(detector: BundleDetector, view: View, sensors: Sequence[int] = ()) -> Floats:
     """(L, C) raw: the window reconstructed at its posterior's mean, some sensors taken out first."""
     whole = without(view.values, sensors)[None]
-    return detector.models.scaler.raw(measured(detector, view, whole, keep=True).decoded[0])
+    models = detector.models.at_level(view.asset, view.values)
+    return models.scaler.raw(measured(detector, view, whole, keep=True).decoded[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -55,6 +55,7 @@ class View:
     values: Floats
     condition: str
     baseline: Floats
+    asset: str = ""  # of a name that training did not have
 
     @property
     def observed(self) -> Ints:
@@ -96,7 +97,8 @@ class Scored:
 
 def measured(detector: BundleDetector, view: View, windows: Floats, keep: bool = False) -> Measured:
     """Variants (B, L, C) of a window, raw, through the models."""
-    return detector.models.measure(windows, (view.condition,) * len(windows), keep)
+    models = detector.models.at_level(view.asset, view.values)
+    return models.measure(windows, (view.condition,) * len(windows), keep)
 
 
 def scored(detector: BundleDetector, view: View, windows: Floats) -> Scored:

@@ -99,7 +99,9 @@ def verdict_of(detector: BundleDetector, repair: Repair, midst: View, explained:
     return Verdict(cause, residual, latent, explained)
 
 
-def explained_share(detector: BundleDetector, window: Floats, condition: str, before: Floats) -> float:
+def explained_share(
+    detector: BundleDetector, window: Floats, condition: str, before: Floats, asset: str = ""
+) -> float:
     """The share of a change that the model reconstructs: 1 - |change of the residual|^2 / |change|^2.
 
     Args:
@@ -108,12 +110,14 @@ def explained_share(detector: BundleDetector, window: Floats, condition: str, be
         condition: label of the windows.
         before: (B, L, C) raw windows from before; without any, the change is measured from
             training's mean.
+        asset: that they are of; the default is of a name that training did not have.
 
     Returns:
         At most 1; below 0 where the reconstruction exceeds the change; 0 without a change.
     """
     windows = np.concatenate([before, window[None]])
-    found = detector.models.measure(windows, (condition,) * len(windows), keep=True)
+    models = detector.models.at_level(asset, window)
+    found = models.measure(windows, (condition,) * len(windows), keep=True)
     scaled = found.scaled.astype(np.float64)
     residual = scaled - found.decoded
     level, rest = np.zeros(scaled.shape[2]), np.zeros(scaled.shape[2])

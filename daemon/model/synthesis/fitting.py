@@ -83,7 +83,7 @@ def _fit(
     """Learn the transitions, the noise and the marginals of these assets. Deterministic.
 
     Args:
-        history: what the models were trained on.
+        history: what the models were trained on, without the levels of its assets.
         models: scaler and models of it.
         conditions: the labels of the bundle.
         seed: of the clusters' starts and the run that the maps are fitted on.
@@ -100,7 +100,7 @@ def _fit(
     rng = np.random.default_rng(seed)
     windows = _Windows.of(history, models, conditions, runs)
     cells = _Cells.of(windows, models, conditions, rng)
-    rows = _Rows.of(history, windows, cells)
+    rows = _Rows.of(history, windows, cells, models)
     K, G = len(cells.regime), int(cells.regime.max()) + 1
     fade = fade_weights(h)
     level, surplus = mean_levels(rows.off, rows.cell, rows.before, rows.row, K, h)
@@ -119,7 +119,7 @@ def _fit(
     going_on = np.flatnonzero(windows.follows >= 0)
     way = way_here(cells.seen, windows.starts)
     bridges = going_on[when.alike(way[ends], ends, way[going_on], going_on, CANDIDATES)[0]]
-    step, values, first = resolutions(rows.raw)
+    step, values, first = resolutions(rows.raw if models.levels is None else rows.raw + rows.level)
     C = rows.raw.shape[1]
     made = Synthesis(
         path=cells.path,
@@ -250,18 +250,20 @@ class _Rows:
 
     off: Floats  # (N, C) readings minus the faded cell centres, scaled units; NaN where not observed
     varies: Floats  # (N, C) the faded decoded windows minus the faded cell centres
-    raw: Floats  # (N, C) the readings, raw units
+    raw: Floats  # (N, C) the readings without their assets' levels, raw units
+    level: Floats  # (N, C) these levels; (1, 1) zero if there are none
     cell: Ints  # (N,) the later window's cell
     before: Ints  # (N,) the earlier window's cell
     row: Ints  # (N,) which row of the hop
     fresh: Mask  # (N,) rows that do not follow the one before
 
     @staticmethod
-    def of(history: Sequence[Segment], windows: _Windows, cells: _Cells) -> _Rows:
+    def of(history: Sequence[Segment], windows: _Windows, cells: _Cells, models: Models) -> _Rows:
         """The rows of all runs, one run after the other."""
         h = cells.decoded.shape[1] // 2
         fade = fade_weights(h)
         off, varies, raw, cell, before, begins = [], [], [], [], [], [0]
+        assets: list[str] = []
         for run, at in zip(windows.runs, windows.starts[:-1].tolist(), strict=True):
             mine = cells.path[at : at + run.count]
             rows = slice(run.start + h, run.start + run.count * h)
@@ -271,13 +273,16 @@ class _Rows:
             raw.append(history[run.segment].values[rows])
             cell.append(np.repeat(mine[1:], h))
             before.append(np.repeat(mine[:-1], h))
+            assets += [history[run.segment].asset] * ((run.count - 1) * h)
             begins.append(begins[-1] + (run.count - 1) * h)
+        levels = models.levels
         fresh = np.zeros(begins[-1], bool)
         fresh[begins[:-1]] = True
         return _Rows(
             off=np.concatenate(off).astype(float),
             varies=np.concatenate(varies),
             raw=np.concatenate(raw),
+            level=np.zeros((1, 1)) if levels is None else levels.known(assets) * models.scaler.scale,
             cell=np.concatenate(cell),
             before=np.concatenate(before),
             row=np.tile(np.arange(h), begins[-1] // h),

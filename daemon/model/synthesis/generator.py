@@ -113,6 +113,10 @@ class Walk:
         strata = s.strata[allowed[s.strata]]
         place = (random.permutation(A) + random.random(A)) / A
         self._at = strata[np.minimum((place * len(strata)).astype(int), len(strata) - 1)]
+        levels = models.levels
+        names = [s.names[a] for a in s.asset[self._at].tolist()]
+        # (A, 1, C) each series has the level of one asset, whoever's windows it visits.
+        self._level = None if levels is None else (levels.known(names) * models.scaler.scale)[:, None]
         self._v = random.standard_normal((A, s.centre.shape[1]))
         self._own = random.standard_normal((A, self._C)) @ s.together.T
         self._u = random.standard_normal((A, self._C))
@@ -216,6 +220,8 @@ class Walk:
             for c in range(self._C):
                 some[:, c] = np.interp(some[:, c], s.source[g, c], s.target[g, c])
             raw[rows] = some
+        if self._level is not None:
+            raw = (raw.reshape(out.shape) + self._level).reshape(raw.shape)
         for c in range(self._C):
             values = s.values[s.first[c] : s.first[c + 1]]
             if len(values) > 1:
