@@ -7,7 +7,7 @@ about by the fingerprint. The last verdict on a fingerprint counts.
   episode opens an alert only where it comes higher than that did by ``MARGIN``: by its score, by the jump of a sensor.
   A sensor that deviated opens only where its sustained evidence goes as much beyond. What only belonged to an
   anomaly (its rows are in the sustained means of its sensors) is held back as long as the like of that is; so is what
-  begins in other sensors while a run of high rows is held back and is over with it. Whatever other sensors show
+  begins while a run of high rows is held back and is over with it. Whatever other sensors show
   besides, to other sides, in other states of the machine, by more or for longer, is judged as before.
 * ``planned``: an open episode with evidence is accepted at the asset's next scored row, as a regime is after
   ``accept_after``, and closes there. Where the verdict is taken back, the asset's baseline begins anew.
@@ -19,6 +19,7 @@ verdicts. All of it is part of the asset's record of state.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ REMEMBERED = 20
 """Closed episodes of an asset that a verdict can be about."""
 MOST_DISMISSED = 32
 """Of an asset; the oldest are forgotten."""
+FADED = math.exp(-1.0 / REACH)
+"""Share of its peak that sustained evidence has left half a window after its cause is over."""
 
 
 class Effect(StrEnum):
@@ -139,21 +142,17 @@ class _Memory:
     def disturbing(
         self, sensor: str, spec: StreamSpec, row: SustainedRow, deviation: Deviation
     ) -> _Quiet | None:
-        """The run that was held back of which another sensor's deviation may come: its rows disturb what is expected of all.
+        """The run that was held back of which a sensor's deviation may come: its rows disturb what is expected of all sensors.
 
         So it may if it began while windows held rows of that run, as long as they do (but no longer than sustained
-        evidence reaches back), and later if it has been farther beyond its limit than it is now. What lasts rises further.
+        evidence reaches back), and later if it has faded since. What lasts does not fade.
         """
         quiet, window, c = self.quiet, spec.window, spec.sensors.index(sensor)
         if quiet is None or not quiet.since <= deviation.since[c] < quiet.last + window:
             return None
-        if any(
-            sensor == led for one in self.dismissed if one.fingerprint in quiet.like for led, _ in one.leading
-        ):
-            return None
         if row.row < quiet.last + window and row.row - deviation.since[c] < REACH * window:
             return quiet
-        return quiet if row.opening[c] < deviation.peak[c] else None
+        return quiet if row.opening[c] < FADED * deviation.peak[c] else None
 
 
 class Dismissals:
