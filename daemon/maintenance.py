@@ -25,6 +25,8 @@ from daemon.domain import EPOCH, to_ns, zone_of
 MOST_OCCURRENCES = 100_000
 """Occurrences of a recurring window that are looked at; after these it is over. Every day for 270 years."""
 LAST = datetime(2261, 12, 31, tzinfo=UTC)
+MOST_POSITIONS = 4
+"""Of a rule's BYSETPOS: what they cost is multiplied by the days that are gone through."""
 YEARS_AHEAD = 7_600
 """By which rules are worked out later. The library looks for an occurrence up to the year 9999 at any cost, eight thousand
 years of days where none fits; from there it is a few hundred. The calendar, weekdays too, is the same every 400 years."""
@@ -193,6 +195,11 @@ def _rule(text: str, start_ns: int, zone: tzinfo) -> tuple[Iterator[datetime], f
         raise ValueError(f"{named} recurs more often than daily: write FREQ=DAILY;BYHOUR=6,14,22")
     if "BYEASTER" in parts:  # of the library alone, and Easter has no cycle of 400 years
         raise ValueError(f"{named} cannot be understood: BYEASTER is not of RFC 5545")
+    if "BYSETPOS" in parts:  # each is looked for in every day, also where no day has so many
+        positions = dict.fromkeys(parts["BYSETPOS"].split(","))
+        if len(positions) > MOST_POSITIONS:
+            raise ValueError(f"{named} has more than {MOST_POSITIONS} positions in BYSETPOS")
+        parts["BYSETPOS"] = ",".join(positions)
     count = parts.pop("COUNT", None)  # counted here: the library counts for ever where no day fits
     try:
         if int(parts.get("INTERVAL", "1")) < 1 or (count is not None and int(count) < 1):
@@ -210,6 +217,8 @@ def _rule(text: str, start_ns: int, zone: tzinfo) -> tuple[Iterator[datetime], f
     except Exception as error:  # of any kind, by the library
         why = str(error) if "UNTIL" in str(error) else "write it as FREQ=WEEKLY;BYDAY=SU (RFC 5545)"
         raise ValueError(f"{named} cannot be understood: {why}") from error
+    if begins is None and last_ns < start_ns:
+        raise ValueError(f"{named} never occurs: it is over before its start")
     if begins is None:
         raise ValueError(f"{named} never occurs: none of its days and times fit together")
     return chain([begins], later), until_ns

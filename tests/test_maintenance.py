@@ -114,6 +114,8 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(hours: list[int]) -
         ("FREQ=WEEKLY;BYDAY=SU;BYSETPOS=2", "Europe/Berlin", "never occurs"),
         ("FREQ=MONTHLY;BYDAY=5MO;BYMONTHDAY=1", "", "never occurs"),
         ("FREQ=YEARLY;BYEASTER=1", "", "BYEASTER is not of RFC 5545"),
+        ("FREQ=DAILY;BYHOUR=1;BYSETPOS=2,3,4,5,6", "", "more than 4 positions"),
+        ("FREQ=DAILY;UNTIL=20250101T000000Z", "", "over before its start"),
         ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "", "cannot be understood"),
         ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "", "cannot be understood"),
         ("FREQ=DAILY", "Mars/Olympus", "no time zone"),

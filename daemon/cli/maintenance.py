@@ -148,7 +148,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(
         Column("name, who and why", min_width=widest, max_width=34, overflow="fold"),
         Column("state", min_width=7),
-        Column("when (UTC)", min_width=16, max_width=16),
+        Column("when (UTC)", min_width=16, max_width=16, overflow="fold"),
         Column("assets", overflow="fold", ratio=1),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

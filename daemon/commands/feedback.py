@@ -183,6 +183,6 @@ def effect_of(alert: Alert | None, verdict: Verdict) -> str:
     if alert.open:
         return f"what it shows is normal for {alert.asset} from the next row on, and the alert closes"
     return (
-        "it changes nothing: the alert is over, and nothing is left to accept. Say planned while an alert is open;"
-        f" false_alarm holds back its like on {alert.asset}"
+        "nothing is left to accept: the alert is over. If there was an earlier verdict on it, that is taken back. Say planned"
+        f" while an alert is open; false_alarm holds back its like on {alert.asset}"
     )

@@ -45,10 +45,10 @@ async def unknown_assets(settings: Settings, assets: Collection[str], stream: st
                 known |= await look(settings, sections)
             except DaemonError:
                 continue
-    return unheard(assets, known)
+    return unknown_lines(assets, known)
 
 
-def unheard(assets: Collection[str], known: Collection[str]) -> list[str]:
+def unknown_lines(assets: Collection[str], known: Collection[str]) -> list[str]:
     """What to say of the names that are not known.
 
     Args:
@@ -93,13 +93,13 @@ async def _learned(settings: Settings, streams: Sequence[StreamSection]) -> set[
 async def _with_state(settings: Settings, streams: Sequence[StreamSection]) -> set[str]:
     """The assets that have state in the daemon."""
     topics = [topic for each in streams for topic in each.topics]
-    found: dict[str, bool] = {}
+    found: dict[tuple[str, str], bool] = {}  # by topic and name: an asset may have left one of several topics
     state = [f"{settings.outputs.prefix}.state"]
     async for piece in read_now(kafka_settings(settings), state, NEWEST_STATE):
         records = [StateRecord(record.key or b"", record.value) for record in piece.records]
         for topic in topics:
-            found.update(_alive(records, topic))
-    return {name for name, alive in found.items() if alive}
+            found.update({(topic, name): alive for name, alive in _alive(records, topic)})
+    return {name for (_, name), alive in found.items() if alive}
 
 
 def _alive(records: Iterable[StateRecord], topic: str) -> Iterable[tuple[str, bool]]:

@@ -45,9 +45,9 @@ LEAST_WITHIN = 0.1
 not all have as many rows, so that what is left of the spread is not known more closely."""
 LEVELS, ROUGHNESS, ANCHOR = "levels", "roughness", "anchor"
 """Names of the facts."""
-QUANTILES = 0.75, 0.9
-"""Of the sizes of a sensor's changes, zeros aside: its roughness. A sensor is rougher where both have grown: the rows of a false alarm that
-is learned, 5 % at most, raise neither, and a machine that runs more often than it did raises the one that was of its rest."""
+QUANTILES = 0.75, 0.9, 0.99
+"""Of the sizes of a sensor's changes, zeros aside: its roughness. A sensor is rougher where all have grown: the rows of a false alarm that
+is learned, 5 % at most, raise the last alone, and a machine that runs more often than it did those that were of its rest."""
 FEWEST_CHANGES = 100
 """Of a sensor, to know their quantiles."""
 LEAST_CHANGE = 0.01
@@ -117,14 +117,16 @@ def roughness(history: Sequence[Segment], period_ns: int) -> dict[str, Any]:
 
 
 def _roughness(parts: Sequence[Floats]) -> list[list[float | None]]:
-    """The ``QUANTILES`` (2, C), rounded to nine digits."""
+    """The ``QUANTILES`` (Q, C), rounded to nine digits."""
     with np.errstate(all="ignore"):
         changes = np.abs(np.concatenate([np.diff(values, axis=0) for values in parts]))
     found = []
     for column in changes.T:
         some = column[np.isfinite(column) & (column > 0.0)]
         enough = len(some) >= FEWEST_CHANGES
-        found.append([float(f"{q:.9g}") for q in np.quantile(some, QUANTILES)] if enough else [None, None])
+        found.append(
+            [float(f"{q:.9g}") for q in np.quantile(some, QUANTILES)] if enough else [None] * len(QUANTILES)
+        )
     return [list(of) for of in zip(*found, strict=True)]
 
 
@@ -143,7 +145,7 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
     An incumbent of less than ``ANCHOR_DAYS`` is no anchor: its means may be those of one part of the day.
     """
     anchor, whole = incumbent.facts.get(ANCHOR), incumbent.calibration.days >= ANCHOR_DAYS
-    refused = not incumbent.facts.get("decision", {}).get("promoted", True)  # and in force all the same
+    refused = not (incumbent.facts.get("decision") or {}).get("promoted", True)  # and in force all the same
     if whole and (anchor is None or refused):
         scaler, trend = incumbent.models.scaler, incumbent.trend
         own = _within(scaler.scale, incumbent.facts.get(LEVELS, {}))
@@ -173,7 +175,7 @@ def anchored(candidate: Bundle, incumbent: Bundle) -> Bundle:
     room = MOST_NUMBERS // len(candidate.sensors)
     anchor = {**anchor, "assets": dict(itertools.islice(known.items(), room))}
     if (rough := incumbent.facts.get(ROUGHNESS)) is not None:
-        kept = anchor.get(ROUGHNESS, rough)
+        kept = anchor.get(ROUGHNESS) or rough
         known = {**kept["assets"], **rough["assets"], **kept["assets"]}
         room = MOST_NUMBERS // (len(QUANTILES) * len(candidate.sensors))
         anchor[ROUGHNESS] = {"all": kept["all"], "assets": dict(itertools.islice(known.items(), room))}
@@ -217,7 +219,7 @@ def roughened(candidate: Bundle) -> Roughening | None:
     named = [(asset, then["assets"][asset], now["assets"][asset]) for asset in assets]
     if len(assets) < 2:
         named.append(("", then["all"], now["all"]))
-    before, after = (np.array([pair[side] for pair in named], float) for side in (1, 2))  # (A, 2, C)
+    before, after = (np.array([pair[side] for pair in named], float) for side in (1, 2))  # (A, Q, C)
     least = LEAST_CHANGE * np.array(anchor.get("own_scale", anchor["scale"]))
     factors = np.where(
         np.isfinite(before) & np.isfinite(after), np.maximum(after, least) / np.maximum(before, least), 1.0

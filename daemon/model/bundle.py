@@ -52,7 +52,8 @@ from daemon.model.trend import TrendLimits
 from daemon.model.vae import VAE
 from daemon.writing import current, replacing_folder
 
-FORMAT = 6
+FORMAT, WITH_LEVELS = 6, 7
+"""Of bundles; one with levels is not for versions that would read its assets without them."""
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_WEIGHTS = 1 << 30
@@ -261,7 +262,7 @@ class Bundle:
         weights = save_tensors({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
         vae = self.models.vae
         manifest = {
-            "format": FORMAT,
+            "format": FORMAT if self.models.levels is None else WITH_LEVELS,
             "settings": asdict(self.settings),
             "sensors": list(self.sensors),
             "period_ns": self.period_ns,
@@ -348,7 +349,7 @@ def manifest_of(data: bytes) -> tuple[str, Manifest]:
         BundleError: the manifest cannot be read.
     """
     manifest, _ = _unpacked(data, "bundle")
-    return _version(manifest), read_manifest(manifest, FORMAT)
+    return _version(manifest), read_manifest(manifest, (FORMAT, WITH_LEVELS))
 
 
 def _packed(manifest: bytes, weights: bytes) -> bytes:
@@ -401,7 +402,7 @@ def _number(value: float) -> float | None:
 def _assemble(manifest_bytes: bytes, weights: bytes, source: str) -> Bundle:
     """Make a bundle from bytes, always through all the checks of ``admission``."""
     try:
-        manifest = read_manifest(manifest_bytes, FORMAT)
+        manifest = read_manifest(manifest_bytes, (FORMAT, WITH_LEVELS))
         digest = hashlib.sha256(weights).hexdigest()
         if digest != manifest.weights.sha256:
             raise BundleError(

@@ -48,6 +48,8 @@ MOST = 2_000
 """Rows of a fifth that quantiles are taken of, evenly spread."""
 WEISZFELD = 20
 """Steps towards a spatial median; a tenth of a spread of fifths from one of them it is near enough."""
+CELLS_AT_ONCE = 1 << 20
+"""Of the products of a block of windows: 8 MiB."""
 NUGGET = 1e-4
 """Least variance of a window's means, in scaled units: that of pPCA's noise."""
 
@@ -109,17 +111,26 @@ class AssetLevels:
         means = np.clip(means, -1e9, 1e9)  # else the product overflows
         observed = count > 0
         if observed.all():
-            return np.asarray((means[:, None, :] * self._gain).sum(2))
+            return _products(means, self._gain)
         levels = np.empty_like(means)
         patterns, of = np.unique(observed, axis=0, return_inverse=True)
         for k, pattern in enumerate(patterns):
             mine = np.flatnonzero(of.reshape(-1) == k)
-            levels[mine] = (means[mine, None, :] * self._gain_of(pattern)).sum(2)
+            levels[mine] = _products(means[mine], self._gain_of(pattern))
         return np.asarray(levels)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What a bundle stores beside the names."""
         return {"level": self.level, "variance": self.variance, "within": self.within}
+
+
+def _products(means: Floats, gain: Floats) -> Floats:
+    """(B, C) the products of (B, C) means with a gain (C, C), each row by itself: a matrix product differs with the batch."""
+    found = np.empty_like(means)
+    block = max(CELLS_AT_ONCE // gain.size, 1)
+    for at in range(0, len(means), block):
+        found[at : at + block] = (means[at : at + block, None, :] * gain).sum(2)
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

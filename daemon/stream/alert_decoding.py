@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import msgspec
 
 from daemon.alert import AlertKind, Contributor, Peak, Phase, Severity
 from daemon.control import Feedback, Verdict
-from daemon.domain import AlertEvent
+from daemon.domain import AlertEvent, iso
 from daemon.stream.encoding import ALERT_BYTES
 from daemon.stream.rejection import RejectedError
 from daemon.stream.timestamps import event_time_ns
+
+LONGEST: Final = 1_000
+"""Characters of an id, an asset, a fingerprint or a version."""
 
 
 class _ContributorData(msgspec.Struct):
@@ -87,6 +91,7 @@ def read_alert_event(message: bytes) -> AlertEvent:
     try:
         event = _decode(message)
         data = event.data
+        _check(event)
         return AlertEvent(
             data.labels["stream"],
             event.subject,
@@ -95,9 +100,9 @@ def read_alert_event(message: bytes) -> AlertEvent:
             data.severity,
             data.fingerprint,
             event.id,
-            event_time_ns(data.row),
-            event_time_ns(data.onset),
-            event_time_ns(data.opened),
+            _time_ns(data.row),
+            _time_ns(data.onset),
+            _time_ns(data.opened),
             data.model.version,
             data.model.calibration,
             data.annotations.get("summary", ""),
@@ -113,14 +118,29 @@ def read_alert_event(message: bytes) -> AlertEvent:
             feedback=None
             if data.feedback is None
             else Feedback(data.fingerprint, data.feedback.verdict, data.feedback.by, data.feedback.note),
-            ended_ns=None if data.ended is None else event_time_ns(data.ended),
+            ended_ns=None if data.ended is None else _time_ns(data.ended),
         )
-    except (ValueError, KeyError, RecursionError, RejectedError) as error:
+    except (ValueError, OverflowError, OSError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error
 
 
+def _check(event: _AlertMessage) -> None:
+    """Refuse what no message of ours has: all of these are shown as they are."""
+    data = event.data
+    texts = [event.id, event.subject, data.fingerprint, data.model.version, data.model.calibration]
+    if max(map(len, texts)) > LONGEST or len(data.kinds) > len(AlertKind):
+        raise ValueError("a text or a list is too long")
+
+
+def _time_ns(text: str) -> int:
+    """An instant that can be written again: not the years before 1 and after 9999 that a zone may reach."""
+    time_ns = event_time_ns(text)
+    iso(time_ns)
+    return time_ns
+
+
 def _peak(data: _PeakData) -> Peak:
-    return Peak(event_time_ns(data.row), data.score, _number(data.value), _number(data.threshold))
+    return Peak(_time_ns(data.row), data.score, _number(data.value), _number(data.threshold))
 
 
 def _number(value: float | None) -> float:

@@ -384,7 +384,8 @@ class Episodes(OpenEpisodes):
         return events
 
     def outdate_drift(self, asset: str, row: int, model: str, part: Part) -> list[AlertEvent]:
-        """Close a drift at a row, if it is open: another model is in force, which measures anew."""
+        """Close a drift at a row, but not before it opened, if it is open: another model is in force, which measures anew."""
+        row = max(row, self.opened_row(asset, part))
         return [self._writer.outdated(one) for one in self.close_unscored(asset, part, row, model)]
 
     def take_in(self, changes: Sequence[UnscoredChange], model: str) -> list[AlertEvent]:

@@ -138,21 +138,23 @@ class _Memory:
         for one in others:
             self.dismiss(one)
         self.deviating.clear()
+        if self.quiet is not None and course.fingerprint in self.quiet.like:
+            self.quiet = None
 
     def disturbing(
         self, sensor: str, spec: StreamSpec, row: SustainedRow, deviation: Deviation
     ) -> _Quiet | None:
         """The run that was held back of which a sensor's deviation may come: its rows disturb what is expected of all sensors.
 
-        So it may if it began while windows held rows of that run, as long as they do (but no longer than sustained
-        evidence reaches back), and later if it has faded since. What lasts does not fade.
+        So it may if it began while windows held rows of that run, as long as they do, and later if it has faded
+        since; what lasts does not fade. And no longer than sustained evidence reaches back.
         """
         quiet, window, c = self.quiet, spec.window, spec.sensors.index(sensor)
-        if quiet is None or not quiet.since <= deviation.since[c] < quiet.last + window:
+        since, reach = deviation.since[c], REACH * spec.window
+        if quiet is None or not quiet.since <= since < quiet.last + window or row.row >= quiet.last + reach:
             return None
-        if row.row < quiet.last + window and row.row - deviation.since[c] < REACH * window:
-            return quiet
-        return quiet if row.opening[c] < FADED * deviation.peak[c] else None
+        within = row.row < quiet.last + window and row.row - since < reach
+        return quiet if within or row.opening[c] < FADED * deviation.peak[c] else None
 
 
 class Dismissals:

@@ -39,6 +39,12 @@ class OpenEpisodes:
             low and known.alarm.state is State.INACTIVE and not known.alarm.recent and known.above_since < 0
         )
 
+    def opened_row(self, asset: str, part: Part) -> int:
+        """The row at which the alert of a part opened; -1: it is not open."""
+        known = self.assets.get(asset)
+        incident = None if known is None else known.with_part(part)
+        return -1 if incident is None else self.spec.row(incident.opened_ns)
+
     def has(self, asset: str, kind: AlertKind) -> bool:
         """Whether a part of this kind is open, whatever it is about."""
         known = self.assets.get(asset)

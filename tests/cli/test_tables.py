@@ -44,17 +44,17 @@ def test_planned_stops(width: int) -> None:
         START + timedelta(hours=1),
         (),
         "",
-        "FREQ=WEEKLY;BYDAY=WE,SU;BYHOUR=6",
+        "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=6",
         "Europe/Berlin",
     )
     now = START + timedelta(minutes=5)
     shown = printed(maintenance.table_of([entry(told, "message", now), entry(rule, "config", now)]), width)
     assert row_of(NAME, shown)[:4] == [NAME, "active", "2026-11-01", "06:00"]
     assert "claire: new impeller" in shown
-    # The next Wednesday, not the first Sunday; an hour later, as Berlin's clocks were put back.
-    assert row_of("[wash]", shown) == ["[wash]", "planned", "2026-11-04", "05:00", "all"]
+    # The next Monday, not the first Sunday; an hour later, as Berlin's clocks were put back.
+    assert row_of("[wash]", shown) == ["[wash]", "planned", "2026-11-02", "05:00", "all"]
     assert row_of("(config)", shown) == ["(config)", "to", "06:00"]
-    for line in ("FREQ=WEEKLY", "BYDAY=WE,SU", "BYHOUR=6", "in Europe/Berlin"):
+    for line in ("FREQ=WEEKLY", "BYDAY=MO,TU,WE,T", "BYHOUR=6", "in Europe/Berlin"):
         assert line in shown
     assert "123" not in shown
 

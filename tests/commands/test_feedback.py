@@ -66,7 +66,7 @@ def test_a_verdict_that_cannot_be_told_is_refused_before_any_broker(
         ("asset_silent", "false_alarm", True, "the alert closes; the next silence opens one again"),
         ("sensor_stuck", "false_alarm", False, "it is noted"),
         ("drift", "false_alarm", True, "it is noted; an alert of kind drift closes when it is over"),
-        ("anomaly", "planned", False, "it changes nothing: the alert is over, and nothing is left to accept. Say planned while an alert is open; false_alarm holds back its like on p1"),
+        ("anomaly", "planned", False, "nothing is left to accept: the alert is over. If there was an earlier verdict on it, that is taken back. Say planned while an alert is open; false_alarm holds back its like on p1"),
     ],
 )  # fmt: skip
 def test_what_a_verdict_will_do_is_said(kind: str, verdict: str, is_open: bool, effect: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from daemon.commands.known_assets import unheard
+from daemon.commands.known_assets import unknown_lines
 from daemon.commands.maintenance import assets_of, entry, named, shortened
 from daemon.control import MaintenanceOrder, read_control, written
 from daemon.errors import UsageError
@@ -173,7 +173,7 @@ def test_a_stop_that_is_over_is_not_ended_again(rule: str, since: str) -> None:
 def test_an_asset_that_nobody_has_heard_of_is_said(
     assets: list[str], known: set[str], lines: list[str]
 ) -> None:
-    assert unheard(assets, known) == lines
+    assert unknown_lines(assets, known) == lines
 
 
 def test_the_next_occurrence_of_a_stop_is_known() -> None:

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import ModelSettings, Segment
+from daemon.domain import DAY_NS, ModelSettings, Segment
 from daemon.model.anchor import (
     ANCHOR,
     LEVELS,
@@ -204,13 +204,28 @@ def test_a_sensor_that_was_still_is_not_rough_because_its_last_digit_moves(model
         assert grown(rough(model, after), rough(model, before)).factor == pytest.approx(factor)
 
 
-def test_a_sensor_is_rougher_where_both_quantiles_have_grown(model: Bundle) -> None:
+def test_a_sensor_is_rougher_where_all_quantiles_have_grown(model: Bundle) -> None:
     before, after = rough(model, 0.1), rough(model, 0.1)
-    for of in (0, 1):
+    for of in (0, 1, 2):
         more = [list(row) for row in before.facts[ROUGHNESS]["all"]]
         more[of] = [5.0 * size for size in more[of]]
         after.facts[ROUGHNESS]["all"] = more
         assert grown(after, before).factor == pytest.approx(1.0)
+
+
+def test_a_machine_that_runs_more_often_is_not_rougher() -> None:
+    rng = np.random.default_rng(0)
+
+    def changes(share: float) -> list[list[float | None]]:
+        runs = np.arange(4_000) % 400 < 400 * share
+        found = roughness(
+            [Segment("p", 0, rng.normal(0.0, np.where(runs, 1.0, 0.1))[:, None])], DAY_NS // 720
+        )
+        return cast(list[list[float | None]], found["all"])
+
+    before, after = np.array(changes(0.08), float), np.array(changes(0.4), float)
+    assert (after / before)[:2].min() > 2.0  # all but the last are of other states of the machine now
+    assert (after / before).min() < 1.3
 
 
 def test_models_of_before_roughness_was_kept_are_not_compared(model: Bundle) -> None:

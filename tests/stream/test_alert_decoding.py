@@ -73,6 +73,24 @@ def test_what_is_no_alert_is_refused(name: str, value: int) -> None:
             read_alert_event(wrong)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("row", "0001-01-01T00:00:00+14:00"),  # the year 0, which cannot be written again
+        ("onset", "9999-12-31T23:59:59-14:00"),
+        ("opened", "0001-01-01T00:00:00+14:00"),
+        ("ended", "0001-01-01T00:00:00+14:00"),
+        ("fingerprint", "f" * 2_000),
+        ("kinds", ["anomaly"] * 1_000),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(name: str, value: object) -> None:
+    message = json.loads(encode(alert(), NOW).value)
+    message["data"][name] = value
+    with pytest.raises(ValueError, match="no alert message"):
+        read_alert_event(json.dumps(message).encode())
+
+
 @pytest.mark.parametrize(("name", "value"), [("type", "io.anomalyd.episode.merged.v9"), ("subject", None)])
 def test_a_message_of_a_newer_version_is_refused(name: str, value: object) -> None:
     message = json.loads(encode(alert(), NOW).value) | {name: value}

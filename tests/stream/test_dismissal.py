@@ -249,6 +249,35 @@ def test_what_begins_in_another_sensor_while_a_false_alarm_is_held_back_is_held_
     assert [e.kind for e in opening] == [AlertKind.DEVIATION] * found
 
 
+def test_what_settles_lower_after_a_high_start_is_found_all_the_same() -> None:
+    readings = rows({20: (8.0, 0.0), 150: (8.0, 0.0)}, 400, lasts=12)
+    other = [2.4 * (second >= 152) + 1.2 * (152 <= second < 160) for second in range(400)]
+    readings = numbered(
+        wide(s, one.values[0], one.values[1] + other[s]) for s, one in enumerate(readings) if one.values
+    )
+    told = Told(readings, CentreDetector(SPEC.sensors, pace=0.3, threshold=3.5))
+    told.until(100)
+    told.say(Verdict.FALSE_ALARM)
+    (found,) = opened(told.until(400))
+    assert found < 150 + 12 + 5 * SPEC.window
+
+
+def test_a_verdict_that_is_taken_back_holds_nothing_back_any_more() -> None:
+    readings = rows({20: (8.0, 0.0), 60: (0.0, 8.0), 150: (8.0, 0.0)}, 400, lasts=12)
+    lasts = [2.4 * (second >= 162) for second in range(400)]
+    readings = numbered(
+        wide(s, one.values[0] + lasts[s], one.values[1]) for s, one in enumerate(readings) if one.values
+    )
+    told = Told(readings, CentreDetector(SPEC.sensors, pace=0.3, threshold=3.5))
+    told.until(50)
+    told.say(Verdict.FALSE_ALARM)
+    told.until(100)
+    told.say(Verdict.FALSE_ALARM)
+    assert opened(told.until(160)) == []
+    told.say(Verdict.CONFIRMED, 0)
+    assert len(opened(told.until(400))) == 1
+
+
 class Runs:
     """The alarm of one asset whose high rows lie where a test says in the model's latent space."""
 

@@ -60,11 +60,16 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
             return f"its like was held back {times} since" if standing.held_back else "its like is held back"
         case Verdict.PLANNED if standing.accepting:
             return "it becomes normal with the next reading"
-        case Verdict.PLANNED if event.over and event.feedback is not None:
+        case Verdict.PLANNED if event.over and _was_planned(event):
             return "it is normal now"
         case Verdict.PLANNED if event.over:
-            return "it changed nothing: the alert was over, and nothing was left to accept"
+            return "the alert was over, and nothing was left to accept"
     return "the alert closed with it" if event.over and event.feedback is not None else "noted"
+
+
+def _was_planned(event: AlertEvent) -> bool:
+    """Whether an alert was open when it was called planned."""
+    return event.feedback is not None and event.feedback.verdict is Verdict.PLANNED
 
 
 def active_stop(stops: Iterable[Occurrence], stream: str, asset: str) -> str | None:

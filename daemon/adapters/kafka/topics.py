@@ -217,18 +217,24 @@ async def probe(
 
 
 async def group_members(settings: KafkaSettings) -> int | None:
-    """How many processes are in the group now; None where this user may not see it.
+    """How many processes are in the group now; None where that cannot be told, or this user may not see it.
 
     Raises:
         BrokerError: the broker does not answer.
     """
+    give_up = time.monotonic() + COORDINATOR_S
     async with administering(settings) as admin:
-        try:
-            (answer,) = await admin.describe_consumer_groups([settings.group_id])
-        except GroupCoordinatorNotAvailableError:
-            return 0  # a young cluster has no coordinator until its first group exists
-        except GroupAuthorizationFailedError:
-            return None
+        while True:
+            try:
+                (answer,) = await admin.describe_consumer_groups([settings.group_id])
+                break
+            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+                # A young cluster has no coordinator until it was asked for one; or that is just moving.
+                if time.monotonic() > give_up:
+                    return None
+                await asyncio.sleep(0.2)
+            except GroupAuthorizationFailedError:
+                return None
     ((code, _group, _state, _type, _protocol, members, *_),) = answer.groups
     return None if code else len(members)
 

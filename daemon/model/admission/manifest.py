@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -124,14 +125,14 @@ class WeightsFact(msgspec.Struct, frozen=True):
 Levels = Annotated[dict[Asset, tuple[float | None, ...]], Meta(max_length=100_000)]
 
 
-Changes = Annotated[tuple[tuple[Number | None, ...], ...], Meta(min_length=2, max_length=2)]
+Changes = Annotated[tuple[tuple[Number | None, ...], ...], Meta(min_length=3, max_length=3)]
 
 
 class RoughnessFacts(msgspec.Struct, frozen=True):
     """See ``anchor.roughness``."""
 
     all: Changes
-    assets: Annotated[dict[Asset, Changes], Meta(max_length=100_000)] = {}
+    assets: Annotated[dict[Asset, Changes], Meta(max_length=100_000)]
 
     @property
     def widths(self) -> set[int]:
@@ -254,7 +255,7 @@ class _Format(msgspec.Struct, frozen=True):
     format: int
 
 
-def read_manifest(data: bytes, known_format: int) -> Manifest:
+def read_manifest(data: bytes, known: Collection[int]) -> Manifest:
     """The manifest in these bytes.
 
     Raises:
@@ -262,8 +263,8 @@ def read_manifest(data: bytes, known_format: int) -> Manifest:
     """
     try:
         found = msgspec.json.decode(data, type=_Format).format
-        if found != known_format:
-            raise BundleError(f"bundle format {found}, this version reads {known_format}")
+        if found not in known:
+            raise BundleError(f"bundle format {found}, this version reads {' and '.join(map(str, known))}")
         manifest = msgspec.json.decode(data, type=Manifest)
         check_fields(msgspec.convert(manifest.facts, ConditionFacts).condition)
         Origin.of(manifest.facts)

@@ -84,7 +84,7 @@ def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: St
     heard(status, planned)
     status.streams["pumps"].standing = lambda event: Standing(planned) if event.fingerprint == "b" else None
     did = snapshot(status)["recent"][0]["told"]["did"]
-    assert did == "it changed nothing: the alert was over, and nothing was left to accept"
+    assert did == "the alert was over, and nothing was left to accept"
     status.published([replace(alert("pump-02", Phase.CLOSED, "b", n=10), feedback=planned)])
     assert snapshot(status)["recent"][0]["told"]["did"] == "it is normal now"
     silence = Feedback("b", Verdict.FALSE_ALARM, "kim")
