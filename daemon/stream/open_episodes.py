@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.alarm import State
 from daemon.domain import AlertKind, StreamSpec
 from daemon.stream.episode_state import AlarmState, IncidentState
-from daemon.stream.incident import ASSET_DRIFT, STREAM_DRIFT, AssetEpisodes, Incident
+from daemon.stream.incident import ASSET_DRIFT, STREAM_DRIFT, AssetEpisodes, Incident, Part
 
 
 class OpenEpisodes:

@@ -23,7 +23,7 @@ from daemon.model.anchor import (
     roughness,
 )
 from daemon.model.bundle import Bundle
-from daemon.model.promotion import ANCHOR_LIMIT
+from daemon.model.promotion import ANCHOR_LIMIT, ROUGHNESS_LIMIT
 from tests.model.conftest import machine, trained
 
 MINUTE = 60 * 10**9
@@ -160,7 +160,7 @@ def rough(model: Bundle, every: float | None, **assets: float | None) -> Bundle:
     scale = model.models.scaler.scale.tolist()
 
     def wide(by: float | None) -> list[list[float | None]]:
-        return [[None if by is None else share * by * s for s in scale] for share in (0.7, 1.0)]
+        return [[None if by is None else share * by * s for s in scale] for share in (0.7, 0.8, 1.0)]
 
     facts = {ROUGHNESS: {"all": wide(every), "assets": {asset: wide(by) for asset, by in assets.items()}}}
     return dataclasses.replace(model, facts={**model.facts, **facts})
@@ -225,7 +225,7 @@ def test_a_machine_that_runs_more_often_is_not_rougher() -> None:
 
     before, after = np.array(changes(0.08), float), np.array(changes(0.4), float)
     assert (after / before)[:2].min() > 2.0  # all but the last are of other states of the machine now
-    assert (after / before).min() < 1.3
+    assert (after / before).min() < ROUGHNESS_LIMIT
 
 
 def test_models_of_before_roughness_was_kept_are_not_compared(model: Bundle) -> None:
@@ -265,11 +265,11 @@ def test_roughness_is_of_changes_between_neighbouring_rows_of_an_asset() -> None
     ]
     found = roughness(history, MINUTE)
     assert list(found["assets"]) == ["a", "b", "d"]
-    assert found["assets"]["d"] == [[None] * 3] * 2
+    assert found["assets"]["d"] == [[None] * 3] * 3
     usual = np.array([1.150, 1.645])  # of a Gaussian within 75 and 90 %
     for asset, times in (("a", 1.0), ("b", 3.0)):
         sizes = np.array(found["assets"][asset], float)
-        assert sizes[:, :2] == pytest.approx(np.outer(times * usual, [1.0, 1.0]), rel=0.2)
+        assert sizes[:2, :2] == pytest.approx(np.outer(times * usual, [1.0, 1.0]), rel=0.2)
     assert found["assets"]["a"][0][2] is None
     assert found["all"][0][2] == 3.0  # of a, b and c together there are enough
     huge = [Segment("a", 0, np.array([[1e308], [-1e308]] * 720))]

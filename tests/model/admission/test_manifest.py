@@ -14,7 +14,7 @@ from daemon.model.bundle import MAGIC, Bundle
 from tests.model.admission.conftest import GROWTH, files, parts, put_together
 
 ANCHOR = {"version": "x", "mean": [0.0] * 4, "scale": [1.0] * 4, "seen": [True] * 4}
-ROUGH = {"all": [[1.0] * 4] * 2}
+ROUGH = {"all": [[1.0] * 4] * 3, "assets": {}}
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ ROUGH = {"all": [[1.0] * 4] * 2}
         ({"facts": {"anchor": {**ANCHOR, "assets": {"a": [1.0]}}}}, "its anchor is of other sensors"),
         ({"facts": {"levels": {"a": [1.0]}}}, "its assets' means or roughness are of other sensors"),
         (
-            {"facts": {"roughness": {"all": [[1.0], [1.0]]}}},
+            {"facts": {"roughness": {"all": [[1.0], [1.0], [1.0]], "assets": {}}}},
             "its assets' means or roughness are of other sensors",
         ),
-        ({"facts": {"roughness": {**ROUGH, "assets": {"a": [[1.0], [1.0]]}}}}, "of other sensors"),
-        ({"facts": {"roughness": {"all": [[1.0] * 4]}}}, "damaged bundle"),
-        ({"facts": {"roughness": {"all": [[-1.0] * 4] * 2}}}, "damaged bundle"),
+        ({"facts": {"roughness": {**ROUGH, "assets": {"a": [[1.0], [1.0], [1.0]]}}}}, "of other sensors"),
+        ({"facts": {"roughness": {"all": [[1.0] * 4], "assets": {}}}}, "damaged bundle"),
+        ({"facts": {"roughness": {"all": [[-1.0] * 4] * 3, "assets": {}}}}, "damaged bundle"),
         (
-            {"facts": {"anchor": {**ANCHOR, "roughness": {"all": [[1.0]] * 2}}}},
+            {"facts": {"anchor": {**ANCHOR, "roughness": {"all": [[1.0]] * 3, "assets": {}}}}},
             "its anchor is of other sensors",
         ),
         ({"facts": {"anchor": {**ANCHOR, "recall": {"share": 1.1, "faults": 200}}}}, "damaged bundle"),
