@@ -273,4 +273,4 @@ def test_roughness_is_of_changes_between_neighbouring_rows_of_an_asset() -> None
     assert found["assets"]["a"][0][2] is None
     assert found["all"][0][2] == 3.0  # of a, b and c together there are enough
     huge = [Segment("a", 0, np.array([[1e308], [-1e308]] * 720))]
-    assert roughness(huge, MINUTE)["all"] == [[None], [None]]
+    assert roughness(huge, MINUTE)["all"] == [[None], [None], [None]]
