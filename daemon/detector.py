@@ -351,6 +351,10 @@ class Detector(Protocol):
         """
         ...
 
+    def level_of(self, window: OwnedWindow) -> NDArray[np.float32]:
+        """(C,) where the window's asset is, apart from the others, in ``scaling`` units; 0 where assets have no levels."""
+        ...
+
     def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         """What is expected of a window without the sensors at fault; None if nothing in it needs that.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.asset_drift import AssetDriftReference
 from daemon.detector import (
@@ -151,6 +152,9 @@ class CentreDetector:
         shares: Floats,
     ) -> str | None:
         return None
+
+    def level_of(self, window: OwnedWindow) -> NDArray[np.float32]:
+        return np.zeros(len(self.sensors), np.float32)
 
     def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         return None

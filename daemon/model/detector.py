@@ -336,21 +336,21 @@ class BundleDetector:
         shares: Floats,
     ) -> str | None:
         """See ``daemon.detector.Detector`` and ``repair.live_verdict``."""
-        level = self._level(window)
+        level = self.level_of(window)
         live = LiveWindow(window.values - level, window.condition, offsets, before - level, shares)
         cause = live_verdict(self, live)
         return None if cause is None else cause.value
 
     def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         """See ``daemon.detector.Detector`` and ``explanation``."""
-        level = self._level(window)
+        level = self.level_of(window)
         found = explain(self, window.values - level, window.condition, shares)
         if found is None or self.models.levels is None:
             return found
         return replace(found, expected=found.expected + level * self.models.scaler.scale)
 
-    def _level(self, window: OwnedWindow) -> NDArray[np.float32]:
-        """(C,) the level of the window's asset, in scaled units."""
+    def level_of(self, window: OwnedWindow) -> NDArray[np.float32]:
+        """See ``daemon.detector.Detector``."""
         levels = self.models.levels
         if levels is None:
             return np.zeros(len(self.sensors), np.float32)

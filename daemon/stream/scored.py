@@ -77,7 +77,7 @@ class ScoredWindows:
             SensorEvidence.read(
                 verdicts.error[j],
                 self.evidence.residual[j],
-                window,
+                window - detector.level_of(owned),
                 rows.values[i],
                 np.where(self.ignored, np.nan, self.evidence.expected[j]),
                 None if jump is None or score > threshold else jump[j],

@@ -124,6 +124,15 @@ def test_what_is_expected_is_in_the_units_of_the_readings() -> None:
         assert (off[:3] < 0.4 * SPREAD[:3]).all()
 
 
+def test_how_far_a_sensor_is_off_is_told_over_the_level_of_its_asset() -> None:
+    detector, values = bundle().detector(), machine(L, 77)
+    off = []
+    for asset, place in ((0, PLACES[0]), (3, PLACES[3])):
+        scaled = detector.scaling.of(values + place)
+        off.append(scaled - detector.level_of(OwnedWindow(scaled, f"pump-{asset}", "")))
+    assert np.abs(off[0] - off[1]).max() < 0.5  # where the assets are eight spreads apart
+
+
 def test_a_missing_reading_is_filled_at_the_level_of_its_asset() -> None:
     for asset in (3, 4):
         values = machine(300, 70 + asset, 5_000) + PLACES[asset]

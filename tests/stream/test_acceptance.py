@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.control import Feedback, Verdict
-from daemon.detector import Detector, Evidence, Explanation
+from daemon.detector import Detector, Evidence, Explanation, OwnedWindow
 from daemon.domain import AlarmPolicy, Floats, Phase, Reading, StreamSpec
 from daemon.stream.acceptance import MOST_ACCEPTED, Acceptances
 from daemon.stream.attribution import extended
@@ -50,10 +50,10 @@ class Leaking(Levels):
         found.expected[:, 1] += leak[:, -1] * self.scale
         return found
 
-    def explain(self, window: Floats, condition: str, shares: Floats) -> Explanation | None:
+    def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         if shares[0] <= 0 or shares[1] > 0:
             return None
-        rms = np.sqrt(np.nanmean(np.square(window.astype(np.float64)), axis=0)) * self.scale
+        rms = np.sqrt(np.nanmean(np.square(window.values.astype(np.float64)), axis=0)) * self.scale
         return Explanation(np.array([True, False]), rms, self._centres)
 
 

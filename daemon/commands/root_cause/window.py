@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from daemon.detector import OwnedWindow
 from daemon.domain import (
     Floats,
     StreamSpec,
@@ -123,10 +124,11 @@ def blame(track: Track, first: int, stop: int) -> Floats:
     scores, jump = track.verdicts.score, track.verdicts.jump
     for i in range(first, stop):
         window = track.window(i)
+        scaled = track.detector.scaling.of(window)
         row = SensorEvidence.read(
             track.verdicts.error[i],
             track.evidence.residual[i],
-            track.detector.scaling.of(window),
+            scaled - track.detector.level_of(OwnedWindow(scaled, track.asset, "")),
             window[-1],
             track.evidence.expected[i],
             None if jump is None or scores[i] > track.detector.threshold else jump[i],
