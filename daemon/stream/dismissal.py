@@ -449,10 +449,8 @@ class Dismissals:
             return Taken(Effect.NOTED if feedback.verdict is Verdict.PLANNED else Effect.RESTORED)
         before = None if course.feedback is None else course.feedback.verdict
         course.feedback = feedback
-        pending = feedback.fingerprint in memory.accepting
         memory.accepting = [one for one in memory.accepting if one != feedback.fingerprint]
         withdrawn = before not in (None, Verdict.CONFIRMED, feedback.verdict)
-        rejudges = withdrawn and before is Verdict.PLANNED and not pending
         if withdrawn:
             memory.restore_bar(course)
         closes = incident is not None and _can_close(incident)
@@ -476,7 +474,7 @@ class Dismissals:
             if feedback.verdict is Verdict.PLANNED and incident is None and not withdrawn and not accepted:
                 effect = Effect.TOO_LATE
         self._note_accepting(asset, memory)
-        return Taken(effect, closes, rejudges)
+        return Taken(effect, closes)
 
     def _note_accepting(self, asset: str, memory: _Memory) -> None:
         if memory.accepting:
