@@ -88,13 +88,8 @@ def asset_levels(history: Sequence[Segment], period_ns: int) -> dict[str, list[f
 
     Of the first assets by name, ``MOST_NUMBERS`` in all.
     """
-    parts: dict[str, list[Floats]] = {}
-    for segment in history:
-        parts.setdefault(segment.asset, []).append(segment.values)
-    needed = ANCHOR_DAYS * DAY_NS / period_ns
-    long = [asset for asset in sorted(parts) if sum(map(len, parts[asset])) >= needed]
-    sensors = history[0].values.shape[1]
-    return {asset: _means(np.concatenate(parts[asset])) for asset in long[: MOST_NUMBERS // sensors]}
+    known = _with_a_day(history, period_ns, history[0].values.shape[1])
+    return {asset: _means(np.concatenate(parts)) for asset, parts in known.items()}
 
 
 def roughness(history: Sequence[Segment], period_ns: int) -> dict[str, Any]:
@@ -104,16 +99,21 @@ def roughness(history: Sequence[Segment], period_ns: int) -> dict[str, Any]:
         Of each ``QUANTILES`` by sensor the size of changes, raw units; None where there are too few. Assets as those
         of ``asset_levels``.
     """
+    known = _with_a_day(history, period_ns, len(QUANTILES) * history[0].values.shape[1])
+    return {
+        "all": _roughness([segment.values for segment in history]),
+        "assets": {asset: _roughness(parts) for asset, parts in known.items()},
+    }
+
+
+def _with_a_day(history: Sequence[Segment], period_ns: int, numbers: int) -> dict[str, list[Floats]]:
+    """The rows of the assets with ``ANCHOR_DAYS`` of them: the first by name, as many as ``numbers`` each leave room for."""
     parts: dict[str, list[Floats]] = {}
     for segment in history:
         parts.setdefault(segment.asset, []).append(segment.values)
     needed = ANCHOR_DAYS * DAY_NS / period_ns
     long = [asset for asset in sorted(parts) if sum(map(len, parts[asset])) >= needed]
-    room = MOST_NUMBERS // (len(QUANTILES) * history[0].values.shape[1])
-    return {
-        "all": _roughness([values for mine in parts.values() for values in mine]),
-        "assets": {asset: _roughness(parts[asset]) for asset in long[:room]},
-    }
+    return {asset: parts[asset] for asset in long[: MOST_NUMBERS // numbers]}
 
 
 def _roughness(parts: Sequence[Floats]) -> list[list[float | None]]:

@@ -141,7 +141,7 @@ def train(
             tuple(sorted({min(SHORT, window), window})),
             labels,
             clean.sentinels,
-            _with_levels(history, spec, window) if settings.asset_levels else (),
+            _with_levels(history, spec, window, settings),
         ),
         len(folds(history, window)) + 1,
         progress,
@@ -216,7 +216,7 @@ def _screened(
     architecture = Architecture(
         replace(settings, kind="ppca"),
         (SHORT, window) if window > SHORT else (window,),
-        has_level=_with_levels(clean.history, spec, window) if settings.asset_levels else (),
+        has_level=_with_levels(clean.history, spec, window, settings),
     )
     found = incidents(
         clean.history,
@@ -228,14 +228,16 @@ def _screened(
     return (left, found) if found and fitting_length(left, window) == window else (clean.history, [])
 
 
-def _with_levels(history: Sequence[Segment], spec: StreamSpec, window: int) -> tuple[bool, ...]:
-    """Which sensors have a level of each asset; () for none.
+def _with_levels(
+    history: Sequence[Segment], spec: StreamSpec, window: int, settings: ModelSettings
+) -> tuple[bool, ...]:
+    """Which sensors have a level of each asset, where that is asked for; () for none.
 
     None where whole assets are the blocks of cross-fitting: the levels of an asset are not known to models without it.
     None in a stream with a condition, either: where it is the type of an asset, another asset is expected where its type
     is, and levels would leave nothing of that. Nor those with a rule that is a share of the value, which has a zero.
     """
-    if spec.message_condition or by_asset(history, window):
+    if not settings.asset_levels or spec.message_condition or by_asset(history, window):
         return ()
     which = differing(history) & np.array([rule.alert.min_share == 0 for rule in spec.rules])
     return tuple(which.tolist()) if which.any() else ()

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 
 import structlog
 
-from daemon.adapters.kafka import KafkaSettings, read_now
+from daemon.adapters.kafka import KafkaSettings, newest_records
 from daemon.adapters.telemetry import Status
 from daemon.alert import Phase
-from daemon.domain import AlertEvent, Record
+from daemon.domain import AlertEvent
 from daemon.errors import DaemonError
 from daemon.stream.alert_decoding import read_alert_event
 from daemon.stream.encoding import ALERTS
@@ -38,27 +38,13 @@ async def recall_closed_alerts(settings: KafkaSettings, prefix: str, status: Sta
     """
     try:
         async with asyncio.timeout(READ_S):
-            messages = await _newest(settings, f"{prefix}.{ALERTS}")
+            records, _ = await newest_records(settings, f"{prefix}.{ALERTS}", NEWEST, LONGEST)
     except TimeoutError:
         log.warning("closed_alerts_unread", reason=f"the alerts topic was not read within {READ_S:.0f} s")
     except (DaemonError, OSError) as error:
         log.warning("closed_alerts_unread", reason=str(error) or repr(error))
     else:
-        status.closed_alerts(closed_of(messages, status.streams))
-
-
-async def _newest(settings: KafkaSettings, topic: str) -> list[bytes]:
-    """The newest messages of a topic, oldest first; of what is read no more is held at a time than twice as many."""
-    kept: list[Record] = []
-    async for piece in read_now(settings, [topic], NEWEST):
-        kept += [record for record in piece.records if len(record.value) <= LONGEST]
-        if len(kept) > 2 * NEWEST:
-            kept = sorted(kept, key=_timestamp)[-NEWEST:]
-    return [record.value for record in sorted(kept, key=_timestamp)[-NEWEST:]]
-
-
-def _timestamp(record: Record) -> int:
-    return record.timestamp_ns
+        status.closed_alerts(closed_of([record.value for record in records], status.streams))
 
 
 def closed_of(messages: Iterable[bytes], streams: Collection[str]) -> list[AlertEvent]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,17 +194,36 @@ async def read_now(
             yield piece
 
 
-async def newest_records(settings: KafkaSettings, topic: str, count: int) -> tuple[list[Record], bool]:
+async def newest_records(
+    settings: KafkaSettings, topic: str, count: int, longest: float = math.inf
+) -> tuple[list[Record], bool]:
     """The newest records of a topic by their timestamps, oldest first, and whether it has no others.
+
+    Of what is read, hardly more than twice as many are held at a time, however many partitions there are.
+
+    Args:
+        settings: the connection.
+        topic: its name.
+        count: the most of them.
+        longest: bytes of a value; records with longer ones are passed over.
 
     Raises:
         InputError: the topic does not exist.
         BrokerError: it cannot be read.
     """
-    found = [record async for piece in read_now(settings, [topic], count) for record in piece.records]
-    if len({record.timestamp_ns for record in found}) > 1:
-        found.sort(key=lambda record: record.timestamp_ns)
-    return found[-count:], len(found) < count
+    found: list[Record] = []
+    read = 0
+    async for piece in read_now(settings, [topic], count):
+        read += len(piece.records)
+        found += [record for record in piece.records if len(record.value) <= longest]
+        if len(found) > 2 * count:
+            found = _newest(found, count)
+    return _newest(found, count), read < count
+
+
+def _newest(records: list[Record], count: int) -> list[Record]:
+    """The newest of them by their timestamps, oldest first; where these are alike, in their order."""
+    return sorted(records, key=lambda record: record.timestamp_ns)[-count:]
 
 
 async def committed(
