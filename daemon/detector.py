@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,15 @@ class Evidence:
             }
         )
 
+    def replaced(self, index: Ints, by: Evidence) -> Evidence:
+        """With other evidence of the windows at these indices."""
+        found: dict[str, Any] = {}
+        for name in self.__slots__:
+            found[name] = getattr(self, name).copy()
+            place = (slice(None), index) if name in {"channel_error", "latent"} else index
+            found[name][place] = getattr(by, name)
+        return Evidence(**found)
+
     @staticmethod
     def joined(parts: Sequence[Evidence]) -> Evidence:
         """The evidence of all these batches, in their order."""
@@ -149,6 +158,24 @@ class Evidence:
                 for name in Evidence.__slots__
             }
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorrectedWindows:
+    """Windows without what was accepted of their sensors."""
+
+    windows: Windows
+    apart: Floats
+    """(B, C) newest row of the sensors that were taken out less what the others imply, raw; NaN where not taken out, or missing"""
+    removed: Floats  # (B, C) newest row less what it was corrected to, raw; 0 where missing
+
+
+class Offset(NamedTuple):
+    """How far a sensor is off, on average over a window, in its own unit."""
+
+    sensor: int
+    apart: float  # from what the other sensors imply
+    observed: float
 
 
 REACH = 4
@@ -292,6 +319,26 @@ class Detector(Protocol):
         """The evidence of every window on its own. Pure; the costly step."""
         ...
 
+    def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
+        """Windows without what was accepted of their sensors: each reading is moved towards what the others imply.
+
+        Args:
+            windows: with ``scaled``.
+            least: (B, C) at most 0, raw: by how much a sensor may be below that.
+            most: (B, C) at least 0: by how much it may be above.
+            taken: (B, C) sensors of which nothing is asked in any case; of the others, where their part shows.
+        """
+        ...
+
+    def sensors_off(self, window: OwnedWindow, sensors: Mask) -> list[Offset]:
+        """Which of some sensors (C,) a window shows to be off, those that explain most of it first; none: it is normal.
+
+        Args:
+            window: in ``scaling`` units.
+            sensors: (C,) that may be off.
+        """
+        ...
+
     def slow_trends(self, days: Ints, means: Floats) -> SlowTrends | None:
         """How sensors move from day to day; None: too few days, or the model does not tell.
 
@@ -331,6 +378,17 @@ class Detector(Protocol):
             slots: (1,) the window's asset.
             sensors: (C,) which of them.
             latents: whether what the latents show is normal, too.
+        """
+        ...
+
+    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
+        """Forget what is known of late of sensors of an asset that are judged otherwise from now on.
+
+        Args:
+            baseline: (N, P) the slow baselines of all assets; the asset's is changed in place.
+            slot: the asset's.
+            moved: (C,) sensors whose slow levels begin anew ...
+            anew: (C,) ... and those whose sustained evidence does.
         """
         ...
 

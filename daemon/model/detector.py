@@ -27,9 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.detector import (
+    CorrectedWindows,
     DriftReference,
     Evidence,
     Explanation,
+    Offset,
     OwnedWindow,
     Scaling,
     SlowTrends,
@@ -44,7 +46,7 @@ from daemon.domain import (
     Mask,
 )
 from daemon.habit import SilenceHabit
-from daemon.model import imputation, jumps
+from daemon.model import correction, imputation, jumps
 from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
 from daemon.model.explanation import explain
@@ -327,6 +329,23 @@ class BundleDetector:
         if self.sustained is not None:
             state = baseline[slots[0], self._sustained_from :]
             self.sustained.statistics.accept(evidence.residual[0], state, sensors)
+
+    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
+        """See ``daemon.detector.Detector``: of ``moved`` sensors the slow levels begin anew, too."""
+        C = len(self.sensors)
+        errors = np.flatnonzero(moved)
+        for length in range(len(self.models.lengths)):
+            baseline[slot, length * C + errors] = 0.0
+        if self.sustained is not None:
+            self.sustained.statistics.begin_anew(baseline[slot, self._sustained_from :], moved, anew)
+
+    def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
+        """See ``daemon.detector.Detector`` and ``correction``."""
+        return correction.corrected(self, windows, least, most, taken)
+
+    def sensors_off(self, window: OwnedWindow, sensors: Mask) -> list[Offset]:
+        """See ``daemon.detector.Detector`` and ``correction``."""
+        return correction.sensors_off(self, window, sensors)
 
     def verdict(
         self,

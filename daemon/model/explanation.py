@@ -33,7 +33,11 @@ CLEARLY = 1.0
 
 
 def explain(
-    detector: BundleDetector, window: NDArray[Any], condition: str, shares: Floats
+    detector: BundleDetector,
+    window: NDArray[Any],
+    condition: str,
+    shares: Floats,
+    candidates: int = CANDIDATES,
 ) -> Explanation | None:
     """What the model expects of a window's newest row without the sensors at fault; None if it needs no explanation.
 
@@ -42,6 +46,7 @@ def explain(
         window: (L, C) in the detector's units.
         condition: its label.
         shares: (C,) of the blame.
+        candidates: so many of the most blamed may be taken out.
     """
     if detector.models.rules is not None:
         window = np.where(detector.models.rules.ignored, np.nan, window)
@@ -54,7 +59,7 @@ def explain(
     if not np.nanmax(np.where(seen, best, 0.0), initial=0.0) > NORMAL:
         return None
     while len(taken) < min(MOST, int(seen.sum()) - 2):
-        sets = [[*taken, c] for c in ranked[:CANDIDATES] if c not in taken]
+        sets = [[*taken, c] for c in ranked[:candidates] if c not in taken]
         if not sets:
             break
         fit, residual, decoded = _fits(detector, window, condition, sets, unit)

@@ -244,7 +244,6 @@ class _Counts:
     dropped: Counter[Dropped]
     suppressed: int
     dismissed: int
-    accepted: int
     verdicts: Counter[Effect]
 
     @staticmethod
@@ -254,7 +253,6 @@ class _Counts:
             pipeline.dropped.copy(),
             pipeline.episodes.maintenance.suppressed,
             pipeline.episodes.dismissals.suppressed,
-            pipeline.episodes.acceptances.accepted_again,
             pipeline.episodes.dismissals.effects.copy(),
         )
 
@@ -269,7 +267,6 @@ class _Counts:
             pipeline.dropped - self.dropped,
             pipeline.episodes.maintenance.suppressed - self.suppressed,
             pipeline.episodes.dismissals.suppressed - self.dismissed,
-            pipeline.episodes.acceptances.accepted_again - self.accepted,
             pipeline.episodes.dismissals.effects - self.verdicts,
             decoder.unknown_sensors,
             stream.spec.sensors,

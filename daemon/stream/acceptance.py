@@ -1,47 +1,40 @@
-"""What was accepted as normal of an asset, and is accepted again by a baseline that does not know it.
+"""What was accepted as normal of an asset: by how much which of its sensors may be off.
 
-An alert that people called planned, and a regime after ``alerts.accept_after``, are *accepted*: the asset's baseline moves to
-what it shows (``Detector.accept``). A baseline is of one model and one run of rows: with another model, also an earlier one,
-and after a long gap it begins anew. Therefore the levels are remembered that were accepted: by how much each sensor was off,
-to which side, and what was expected of it then, in its own unit, which models with other scalers share. So a level is a
-*place* of the machine, and not an offset from whatever a model expects: what is left of it under a model is the distance
-from what that model expects to that place, at most the size that was accepted.
-The load moves what is expected from row to row; ``NORMAL`` spreads of training's readings are allowed for that.
+An alert that people called planned, and a regime after ``alerts.accept_after``, are *accepted*. What is accepted are
+*levels*: the sensors that are off, to which side, by how much, and what they read then, in their own units, which models
+with other scalers share. From then on the asset's windows are *corrected*: each of these readings is moved towards what
+the other sensors imply, by what was accepted at most (``correction``), and what is left of the window is judged like
+any other. So nothing else becomes normal: a fault of another size, to the other side or of another sensor shows as it would
+have before, also while the machine stands still and nothing of the level shows. An alert without levels (its sensors are off to
+both sides, or only the latents show it) moves the asset's baseline to what the row shows (``Detector.accept``).
 
-A level is *due* from the first row of a baseline on until it has been seen, however long that takes: the machine may stand
-still meanwhile. A model that has learned it never sees it. That it has learned it, is found on rows at which nothing of the
-asset is open: if on average of a day of them (``regime_rows``), because machines have daily rhythms, the sensor is at the
-place that was accepted, and by less than half of the size off what the model expects, the level is not due any more under
-this model: the same size on top of it is a fault. Where a row would open an alert,
+**Which sensors.** An error leaks from the sensors that are off into what is expected of others. Candidates are the sensors that lead
+the alert and those off by no chance; of these the model tells which explain the newest window, and by how much they are off
+without the others' share (``Detector.sensors_off``). Where that window shows nothing, all candidates count, those that lead first,
+and a window is corrected by as many as it needs.
 
-* it does not, if all sensors that lead it are off to a side and by a size that were accepted (at most ``MARGIN`` times
-  what is left of it): the asset's baseline accepts them at this row, as it did the first time;
-* else the alert opens. The sensors that are where they were accepted to be are accepted nonetheless, but nothing of what the
-  latents show, so that the baseline hides no more than it did under the model before.
-
-An error leaks from the sensors that are off into others, and by another model into other ones: where others lead the row, the
-model is asked what is left of them without the sensors that are within what was accepted (``Detector.explain``).
-
-A sensor that comes to deviate is judged likewise. The first rows may show less than the whole level: a window and a mean
-fill up only slowly, and a level differs with the hour. So what was seen stays due for as long as a regime lasts, at least
-(``regime_rows``: a day).
+**Under another model** the levels hold from its first row on. It may have learned one: of a day of rows (``regime_rows``,
+because machines have daily rhythms) at which the sensor reads what it read then, and nothing of the asset is open, the mean
+distance from what the others imply is what is *left* of it; less than ``LEARNED`` of the size is nothing. Until then as much is left
+as there is from what the model expects at a row to the place that was accepted: the load moves what is expected from row to
+row, and ``NORMAL`` spreads of training's readings are allowed for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from daemon.domain import AlertKind, Floats, Mask, StreamSpec
-from daemon.stream.alert_messages import ScoredEvidence
-from daemon.stream.attribution import PeakEvidence, extended
+from daemon.detector import Offset
+from daemon.domain import Floats, Mask, StreamSpec
 from daemon.stream.course import MARGIN, MOST_SIDES, NONE, Side, Sustained
-from daemon.stream.course_state import UNSEEN, AcceptedLevel, AcceptedState
+from daemon.stream.course_state import MEASURED, AcceptedLevel, AcceptedState
 from daemon.stream.deviation import Deviation, SustainedRow
-from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident, Part, regime_rows
+from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident, regime_rows
 
 MOST_ACCEPTED = 16
 """Accepted alerts that are remembered of an asset; the oldest are forgotten."""
@@ -49,33 +42,54 @@ ERRORS = 3.0
 """Widths of noise that are no chance. The mean of an anomaly's rows is off by so many of its standard errors, at least, where a
 sensor does not lead it; and by one width at least, as the noise of neighbouring rows is alike."""
 NORMAL = 2.0
-"""A residual that is normal, in units of calibration: the model's explanations go by the same. Likewise a reading, in spreads of
-training's."""
-STILL_NEAR = 1.0 - 1.0 / MARGIN
-"""Share of a level by which a sensor differs from where it was, and may be there still."""
+"""A reading that is normal, in spreads of training's."""
+NEVER = 1 << 62
+"""Row at which nothing changes."""
+LEARNED = 1.0 - 1.0 / MARGIN
+"""Share of a level up to which a model has learned it: what comes again differs by as much."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accepted:
-    """What a baseline has to take as normal at a row."""
+    """What becomes normal at a row."""
 
-    sensors: Mask  # (C,)
-    latents: bool = True  # whether what the latents show is normal, too
+    moved: Mask  # (C,) sensors with a level: their slow levels begin anew ...
+    anew: Mask  # (C,) ... and the evidence of late of these
+    baseline: Mask  # (C,) sensors whose baseline takes in what the row shows
+    latents: bool  # whether it takes in what the latents show, too
+
+    @property
+    def sensors(self) -> Mask:
+        """(C,) what is normal of these from now on."""
+        return self.anew | self.baseline
 
     def joined(self, other: Accepted | None) -> Accepted:
-        """With what else is."""
+        """With what else does."""
         if other is None:
             return self
-        return Accepted(self.sensors | other.sensors, self.latents or other.latents)
+        return Accepted(
+            self.moved | other.moved,
+            self.anew | other.anew,
+            self.baseline | other.baseline,
+            self.latents or other.latents,
+        )
+
+
+class Bounds(NamedTuple):
+    """By how much the sensors of an asset may be off at a row; (C,) each."""
+
+    least: Floats  # at most 0
+    most: Floats  # at least 0
+    taken: Mask  # those that a window is corrected by in any case
 
 
 @dataclass(slots=True, eq=False)
 class _AcceptedAlert:
-    """Where sensors were in an alert that was accepted."""
+    """How far sensors were off in an alert that was accepted."""
 
     fingerprint: str
-    levels: dict[Side, AcceptedLevel]
-    began: int  # row from which on the present baseline may not know them
+    levels: dict[Side, AcceptedLevel]  # those that explain the most first
+    began: int  # row of it: later ones are corrected
 
 
 class Acceptances:
@@ -85,21 +99,18 @@ class Acceptances:
         spec: the stream.
 
     Attributes:
-        accepted_again: how often a level was accepted again.
-        due: assets of which a level is due.
+        standing: assets with a level that the model in force has not learned.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
-        self.accepted_again = 0
-        self.due: set[str] = set()
+        self.standing: set[str] = set()
         self._spec = spec
-        self._lasting = regime_rows(spec.window, spec.period_ns)
+        self._place = {name: c for c, name in enumerate(spec.sensors)}
+        self._lasting = -(-regime_rows(spec.window, spec.period_ns) // spec.hop)  # scored rows
         self._assets: dict[str, list[_AcceptedAlert]] = {}  # oldest first
-        self._pending: dict[str, Accepted] = {}
-        """What the score of the row that is being judged has shown; its sustained evidence comes next."""
 
     # -------------------------------------------------------------- what is accepted
-    def levels(
+    def sizes(
         self, known: AssetEpisodes, incident: Incident, sustained: Mapping[Side, Sustained]
     ) -> dict[Side, float]:
         """How far sensors are off by an alert that is about to be accepted, without those of other alerts; in their units.
@@ -122,7 +133,9 @@ class Acceptances:
             for c in np.flatnonzero(leads | (np.abs(off) >= least)).tolist():
                 side = self._side(c, float(off[c]))
                 sizes[side] = max(sizes.get(side, 0.0), abs(float(off[c])))
-        mine = [(side, size) for side, size in sizes.items() if side[1] and side[0] not in others]
+        mine = [
+            (side, size) for side, size in sizes.items() if side[1] and size > 0 and side[0] not in others
+        ]
         mine.sort(
             key=lambda one: (one[0][0] not in incident.names, -sustained.get(one[0], NONE).share, one[0])
         )
@@ -132,45 +145,60 @@ class Acceptances:
         self,
         asset: str,
         incident: Incident,
-        sizes: dict[Side, float],
+        sizes: Mapping[Side, float],
+        offsets: Sequence[Offset],
         row: SustainedRow,
         deviation: Deviation,
-    ) -> None:
-        """An alert is accepted at a row; levels that the row does not show are due.
+    ) -> Mask:
+        """An alert is accepted at a row.
 
         Args:
             asset: whose alert it is.
             incident: the alert, with the peaks of its anomaly.
-            sizes: from ``levels``.
+            sizes: from ``sizes``.
+            offsets: which of these sensors the newest window shows to be off; none: it shows nothing of it.
             row: at which it is accepted.
             deviation: of the asset's sensors.
+
+        Returns:
+            (C,) the sensors with a level.
         """
+        spread = np.zeros(len(self._place)) if row.spread is None else row.spread
+        levels: dict[Side, AcceptedLevel] = {}
+
+        def add(c: int, off: float, place: float) -> None:
+            side = self._side(c, off)
+            size = max(abs(off), sizes.get(side, 0.0))
+            if side[1] and np.isfinite([size, place]).all():
+                levels[side] = AcceptedLevel(*side, size, place, float(spread[c]), size)
+
+        for offset in offsets:
+            add(*offset)
+        if not levels:
+            expected = self._expected(incident, row, deviation)
+            for (name, side), size in sizes.items():
+                c = self._place[name]
+                add(c, side * size, float(expected[c]) + side * size)
         known = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
+        self._assets[asset] = [*known, _AcceptedAlert(incident.fingerprint, levels, row.row)][-MOST_ACCEPTED:]
+        self._note_standing(asset)
+        return self.mask(name for name, _ in levels)
+
+    def _expected(self, incident: Incident, row: SustainedRow, deviation: Deviation) -> Floats:
+        """(C,) what was expected of the sensors while an alert was open; of the row, where that is not known."""
         expected = deviation.expected / np.maximum(deviation.rows, 1.0)
         unknown = deviation.rows == 0
         if incident.peaks is not None:
             expected = np.where(unknown, incident.peaks.expected, expected)
             unknown &= ~np.isfinite(incident.peaks.expected)
-        expected = np.nan_to_num(np.where(unknown, row.expected, expected))
-        spread = np.zeros(len(expected)) if row.spread is None else row.spread
-        levels: dict[Side, AcceptedLevel] = {}
-        for (name, side), size in sizes.items():
-            c = self._spec.sensors.index(name)
-            levels[name, side] = AcceptedLevel(name, side, size, float(expected[c]), float(spread[c]))
-        alert = _AcceptedAlert(incident.fingerprint, levels, row.row)
-        off = np.where(deviation.rows > 0, deviation.level, np.nan_to_num(row.observed - row.expected))
-        for one in self._within(sizes, off):
-            if self._is_full(one, sizes[one], off):
-                levels[one].seen = row.row
-        self._assets[asset] = [*known, alert][-MOST_ACCEPTED:]
-        self.due.add(asset)
+        return np.asarray(np.nan_to_num(np.where(unknown, row.expected, expected)))
 
     def fingerprints(self, asset: str) -> set[str]:
         """The accepted alerts of an asset."""
         return {one.fingerprint for one in self._assets.get(asset, ())}
 
     def learn(self, asset: str, states: Iterable[AcceptedState]) -> None:
-        """Take over what was accepted under another model; what this one knows already, and has seen, stays."""
+        """Take over what was accepted under another model; what this one knows already stays as it is."""
         known = self.fingerprints(asset)
         new = [_restored(state) for state in states if state.fingerprint not in known]
         for one in new:
@@ -178,7 +206,7 @@ class Acceptances:
                 level.begin_anew()
         if new:
             self._assets[asset] = [*self._assets.get(asset, []), *new][-MOST_ACCEPTED:]
-            self.due.add(asset)
+            self._note_standing(asset)
 
     def take_back(self, asset: str, fingerprint: str) -> bool:
         """What was accepted of an alert is not normal any more; False: nothing was."""
@@ -186,9 +214,11 @@ class Acceptances:
         left = [one for one in known if one.fingerprint != fingerprint]
         if len(left) == len(known):
             return False
-        self._assets[asset] = left
         if not left:
             self.forget(asset)
+        else:
+            self._assets[asset] = left
+            self._note_standing(asset)
         return True
 
     def asset_of(self, fingerprint: str) -> str | None:
@@ -198,190 +228,95 @@ class Acceptances:
                 return asset
         return None
 
-    # -------------------------------------------------------------- what is accepted again
-    def begin(self, asset: str, row: int) -> None:
-        """The asset's baseline begins at a row: all that was accepted is due."""
+    # -------------------------------------------------------------- what is left of it
+    def begin(self, asset: str) -> None:
+        """The asset's baseline begins, as under a model that has not seen the asset."""
         for one in self._assets.get(asset, ()):
-            one.began = max(one.began, row)
             for level in one.levels.values():
                 level.begin_anew()
-            self.due.add(asset)
+        self._note_standing(asset)
 
-    def follow(self, asset: str, row: SustainedRow) -> None:
-        """Take in a scored row at which nothing of the asset is open: the model may have learned a level."""
-        for one in self._begun(asset, row.row):
-            for (name, _), level in one.levels.items():
-                c = self._spec.sensors.index(name)
-                if level.seen != UNSEEN or not row.present[c]:
-                    continue
-                level.add(float(row.observed[c]), float(row.expected[c]))
-                if level.rows >= self._lasting:
-                    if self._is_learned(level):
-                        level.seen = (
-                            one.began - 1
-                        )  # not by this baseline, and longer ago than a level stays due
-                    level.forget_rows()
-
-    def _is_learned(self, level: AcceptedLevel) -> bool:
-        """Whether the sensor was on average where it was accepted to be, and the model expected it there."""
-        observed, expected = level.observed_sum / level.rows, level.expected_sum / level.rows
-        apart = abs(observed - level.place)
-        if apart > max(level.size / 2.0, NORMAL * level.spread) or apart > abs(observed - level.expected):
-            return False
-        return level.side * (observed - expected) < level.size / 2.0
-
-    def taken_in(self, asset: str, row: int) -> bool:
-        """Whether the asset's baseline has taken in a level up to a row: its model has not learned that one."""
-        return any(
-            one.began <= level.seen <= row
-            for one in self._assets.get(asset, ())
-            for level in one.levels.values()
-        )
-
-    def is_accepting(self, asset: str) -> bool:
-        """Whether the score of the asset's present row has shown a level that is due."""
-        return asset in self._pending
-
-    def holds_back(self, asset: str, known: AssetEpisodes, evidence: ScoredEvidence) -> bool:
-        """Whether a row, which would open an anomaly, shows nothing but levels that are due.
-
-        The baseline takes in what it shows of them (``lowered``), also where the anomaly opens or is open.
-        """
-        row = evidence.sensors
-        if row is None:
-            return False
-        sizes = self._due(asset, evidence.row, row.expected)
-        if not sizes:
-            return False
-        is_open = known.with_part(ANOMALY) is not None
-        peaks = PeakEvidence.since(row) if is_open else extended(known.peaks, row)
-        assert peaks is not None
-        off = peaks.mean
-        # The mean of a long run knows little of what has just begun.
-        noise, now = (
-            ERRORS * np.nan_to_num(peaks.width, posinf=0.0),
-            np.nan_to_num(row.observed - row.expected),
-        )
-        sizes = {
-            (name, side): size
-            for (name, side), size in sizes.items()
-            if -noise[c := self._spec.sensors.index(name)] <= side * now[c] <= MARGIN * size + noise[c]
-        }
-        within = self._within(sizes, off)
-        # A window may show what is over in its newest row.
-        began = self._assets[asset][0].began
-        least = STILL_NEAR if evidence.row - began < self._spec.window else 0.0
-        names = {name for name, _ in self._within(sizes, off, least)}
-        alone = self._is_all(names, within, peaks, evidence)
-        if not alone:  # another cause may add to what the row shows: only what is there in full
-            within = [side for side in within if self._is_full(side, sizes[side], off)]
-        if within:
-            self._pending[asset] = Accepted(self._mask(within), alone)
-            if alone:
-                self._note(asset, within, off, evidence.row, row.expected)
-        return alone and not is_open
-
-    def lowered(
-        self, asset: str, known: AssetEpisodes, row: SustainedRow, deviation: Deviation
-    ) -> tuple[SustainedRow, Accepted | None]:
-        """A row's sustained evidence without levels that are due, and what the baseline takes in at this row."""
-        accepted = self._pending.pop(asset, None)
-        sizes = self._due(asset, row.row, row.expected)
-        if not sizes or not (row.opening > 1.0).any():
-            return row, accepted
-        within = []
-        for side in self._within(sizes, deviation.level):
-            deviates = known.with_part(Part(AlertKind.DEVIATION, side[0])) is not None  # by more, before
-            if row.opening[self._spec.sensors.index(side[0])] > 1.0 and (
-                not deviates or self._is_full(side, sizes[side], deviation.level)
-            ):
-                within.append(side)
-        if not within:
-            return row, accepted
-        mask = self._mask(within)
-        alone = not ((row.opening > 1.0) & ~mask).any() and known.with_part(ANOMALY) is None
-        if alone:
-            self._note(asset, within, deviation.level, row.row, row.expected)
-        found = Accepted(mask, alone)
-        return replace(row, opening=np.where(mask, 0.0, row.opening)), found.joined(accepted)
-
-    def _is_all(
-        self, names: set[str], within: Sequence[Side], peaks: PeakEvidence, evidence: ScoredEvidence
-    ) -> bool:
-        """Whether an anomaly is led by these sensors alone.
-
-        Others that lead it do not count, if they are normal where the model looks at the row without these.
-        """
-        others = [c for c in peaks.leading() if self._spec.sensors[c] not in names]
-        if not others:
-            return True
-        if not within or evidence.explain is None or evidence.sensors is None:
-            return False
-        found = evidence.explain(np.where(self._mask(within), peaks.shares(), 0.0))
-        if found is None:
-            return False
-        # The window knows little of what has just begun.
-        apart = np.abs(evidence.sensors.observed - found.expected) <= ERRORS * peaks.width
-        return bool(((found.residual <= NORMAL) & apart)[others].all())
-
-    def _due(self, asset: str, row: int, expected: Floats) -> dict[Side, float]:
-        """What is left of the levels that are due at a row, whose sensors are expected at (C,); of several of a side the largest."""
-        sizes: dict[Side, float] = {}
-        if asset not in self.due:
-            return sizes
+    def bounds(self, asset: str, row: int, expected: Floats) -> Bounds | None:
+        """By how much sensors may be off at a row at which a model expects this (C,); None: by nothing."""
+        least, most = np.zeros(len(self._place)), np.zeros(len(self._place))
+        taken = np.zeros(len(self._place), bool)
         for one in self._begun(asset, row):
-            for side, level in one.levels.items():
-                if level.seen == UNSEEN or row - level.seen < self._lasting:
-                    sizes[side] = max(sizes.get(side, 0.0), self._left(level, expected))
-        if not sizes and all(row >= one.began for one in self._assets[asset]):
-            self.due.discard(asset)
-        return sizes
+            standing = [level for level in one.levels.values() if level.left > 0]
+            for level in standing:
+                c = self._place[level.sensor]
+                size = MARGIN * self._left(level, float(expected[c]))
+                (most if level.side > 0 else least)[c] += level.side * size
+            if standing:
+                taken[self._place[standing[0].sensor]] = True
+        return Bounds(least, most, taken) if taken.any() else None
 
-    def _begun(self, asset: str, row: int) -> list[_AcceptedAlert]:
-        """The alerts that were accepted at a row or earlier; a shadow knows of them as soon as its chunk begins."""
-        return [one for one in self._assets[asset] if row >= one.began]
+    def _left(self, level: AcceptedLevel, expected: float) -> float:
+        """What a model that expects this at a row may not have learned of a level."""
+        if level.rows == MEASURED or expected != expected:
+            return level.left
+        apart = level.side * (level.place - expected)
+        return min(max(apart + NORMAL * level.spread, 0.0), level.left)
 
-    def _left(self, level: AcceptedLevel, expected: Floats) -> float:
-        """What a model that expects this (C,) at a row has not learned of a level, in the sensor's unit."""
-        apart = level.side * (level.place - float(expected[self._spec.sensors.index(level.sensor)]))
-        return min(max(apart + NORMAL * level.spread, 0.0), level.size)
-
-    def _within(self, sizes: Mapping[Side, float], off: Floats, least: float = 0.0) -> list[Side]:
-        """The sides to which sensors are off (C,), and by no more than was accepted; or hardly to the other one.
+    def follow(self, asset: str, row: SustainedRow, apart: Floats) -> None:
+        """Take in a scored row at which nothing of the asset is open.
 
         Args:
-            sizes: that were accepted.
-            off: (C,) how far the sensors are off.
-            least: up to this share of the size to the other side.
+            asset: one of ``standing``.
+            row: its evidence.
+            apart: (C,) how far sensors are from what the others imply; NaN: not asked for, as expected.
         """
-        found = []
-        for (name, side), size in sizes.items():
-            apart = side * float(off[self._spec.sensors.index(name)])
-            if -least * size < apart <= MARGIN * size:
-                found.append((name, side))
-        return found
+        for level, *before in self._by_side(asset, row.row):
+            c = self._place[level.sensor]
+            there = row.present[c] and abs(float(row.observed[c]) - level.place) <= level.size / 2.0
+            if level.rows == MEASURED or not there:
+                continue
+            level.rows += 1
+            level.apart_sum += level.side * float(np.nan_to_num(apart[c]))
+            if level.rows < self._lasting:
+                continue
+            each = [level, *before]
+            left = sum(one.left for one in each)
+            found = min(max(level.apart_sum / level.rows, 0.0), left)
+            if found < LEARNED * sum(one.size for one in each):
+                found = 0.0
+            for one in each:
+                one.left *= found / left if left > 0 else 0.0
+                one.rows, one.apart_sum = MEASURED, 0.0
+            self._note_standing(asset)
 
-    def _is_full(self, side: Side, size: float, off: Floats) -> bool:
-        """Whether a sensor is off (C,) by as much as was accepted, about."""
-        return MARGIN * abs(float(off[self._spec.sensors.index(side[0])])) >= size
+    def changes_from(self, asset: str, row: int) -> int:
+        """A row before which ``follow`` changes no bounds of an asset, of the rows from this one on."""
+        if asset not in self.standing:
+            return NEVER
+        missing = [
+            self._lasting - level.rows - 1
+            for level, *_ in self._by_side(asset, row)
+            if level.rows != MEASURED
+        ]
+        return row + min(missing) * self._spec.hop if missing else NEVER
 
-    def _note(self, asset: str, within: Sequence[Side], off: Floats, row: int, expected: Floats) -> None:
-        """The baseline takes in these levels, as far as the sensors are off (C,) what is expected of them (C,)."""
-        new = False
-        for one in self._begun(asset, row):
-            for side in within:
-                level = one.levels.get(side)
-                if level is None or level.seen != UNSEEN:
-                    continue
-                if self._is_full(side, self._left(level, expected), off):
-                    level.seen, new = row, True
-        self.accepted_again += new
+    def _by_side(self, asset: str, row: int) -> Iterator[list[AcceptedLevel]]:
+        """The levels of each sensor and side up to a row, the newest first."""
+        found: dict[Side, list[AcceptedLevel]] = {}
+        for one in reversed(self._begun(asset, row)):
+            for side, level in one.levels.items():
+                found.setdefault(side, []).append(level)
+        return iter(found.values())
+
+    def _begun(self, asset: str, row: int) -> list[_AcceptedAlert]:
+        """The alerts that were accepted before a row; a shadow knows of them as soon as its chunk begins."""
+        return [one for one in self._assets[asset] if row > one.began]
+
+    def _note_standing(self, asset: str) -> None:
+        stands = any(level.left > 0 for one in self._assets.get(asset, ()) for level in one.levels.values())
+        (self.standing.add if stands else self.standing.discard)(asset)
 
     def _side(self, sensor: int, off: float) -> Side:
         return self._spec.sensors[sensor], int(np.sign(off))
 
-    def _mask(self, within: Iterable[Side]) -> Mask:
-        return np.isin(self._spec.sensors, [name for name, _ in within])
+    def mask(self, names: Iterable[str]) -> Mask:
+        """(C,) which sensors these are."""
+        return np.isin(self._spec.sensors, list(names))
 
     # -------------------------------------------------------------- state
     @property
@@ -392,7 +327,7 @@ class Acceptances:
     def forget(self, asset: str) -> None:
         """The asset is evicted."""
         self._assets.pop(asset, None)
-        self.due.discard(asset)
+        self.standing.discard(asset)
 
     def snapshot(self, asset: str) -> list[AcceptedState]:
         """The part of an asset's record of state; empty: nothing was accepted."""
@@ -406,7 +341,7 @@ class Acceptances:
         alerts = [_restored(state) for state in states]
         if alerts:
             self._assets[asset] = alerts
-            self.due.add(asset)
+            self._note_standing(asset)
 
 
 def _restored(state: AcceptedState) -> _AcceptedAlert:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from daemon.alert import AlertPart, Regime
 from daemon.assembly import units
 from daemon.control import Feedback
-from daemon.detector import Explanation
+from daemon.detector import Explanation, Offset
 from daemon.domain import (
     AlertEvent,
     AlertKind,
     Contributor,
     Floats,
     InputPartition,
+    Mask,
     PartScore,
     Phase,
     StreamSpec,
@@ -52,7 +53,8 @@ class ScoredEvidence:
     jump: float = 0.0  # the largest share of a sensor's limit, of ``Verdicts``
     explain: Callable[[Floats], Explanation | None] | None = None
     """What the model expects without the sensors at fault, from the sensors' shares (C,): see ``Detector.explain``."""
-
+    sensors_off: Callable[[Mask], list[Offset]] | None = None
+    """Which of some sensors (C,) the window shows to be off: see ``Detector.sensors_off``."""
     jumps: Floats | None = None  # (C,) of ``Verdicts``
     latent: NDArray[np.float32] | None = None  # (Z,) where the window lies, see ``course.standardised``
 

@@ -36,6 +36,7 @@ from daemon.domain import (
     AlarmPolicy,
     AlertEvent,
     AlertKind,
+    Floats,
     InputPartition,
     PartScore,
     Phase,
@@ -146,8 +147,6 @@ class Episodes(OpenEpisodes):
             known.above_since = -1
         before = known.alarm.state
         bar, jump = self.dismissals.bar(asset, known, evidence, threshold, model)
-        if evidence.opens(threshold) and self.acceptances.holds_back(asset, known, evidence):
-            bar, jump = math.inf, 0.0
         state = known.alarm.step(evidence.score, bar, closing, self.policy, jump)
         said = Cause(asset, evidence, model, calibration)
         events: list[AlertEvent] = []
@@ -186,7 +185,7 @@ class Episodes(OpenEpisodes):
     def deviates(self, asset: str) -> bool:
         """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
         known = self.assets.get(asset)
-        if known is None or asset in self.dismissals.accepting or self.acceptances.is_accepting(asset):
+        if known is None or asset in self.dismissals.accepting:
             return known is not None
         return known.deviation is not None or any(one.regime for one in known.incidents)
 
@@ -240,9 +239,8 @@ class Episodes(OpenEpisodes):
         deviation = deviation.grown(
             row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
         )
-        lowered, accepted_again = self.acceptances.lowered(asset, known, row, deviation)
-        accepted = accepted_again
-        lowered = self.dismissals.lowered(asset, known, lowered, deviation)
+        lowered = self.dismissals.lowered(asset, known, row, deviation)
+        accepted: Accepted | None = None
         opening = [
             c
             for c in deviation.opening(lowered, self.spec.window)
@@ -294,7 +292,7 @@ class Episodes(OpenEpisodes):
                 found = _with_extent(evidence(), largest) if mine else evidence()
                 said = Cause(asset, found, model, calibration)
                 if incident.accepted:
-                    accepted = self._accept(asset, known, incident, row).joined(accepted)
+                    accepted = self._accept(asset, known, incident, row, found).joined(accepted)
                     over = list(incident.parts)
                 ended = self._incidents.end(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):
@@ -303,11 +301,6 @@ class Episodes(OpenEpisodes):
                 events += ended
                 if accepted is not None and incident.accepted:
                     known.begin_anew(accepted.sensors)
-        if accepted_again is not None:
-            deviating = [
-                name for name in self.spec.sensors if known.with_part(Part(AlertKind.DEVIATION, name))
-            ]
-            known.begin_anew(accepted_again.sensors & ~np.isin(self.spec.sensors, deviating))
         if not row.beyond.any() and not any(
             AlertKind.DEVIATION in one.kinds and not one.slow for one in known.incidents
         ):
@@ -315,14 +308,25 @@ class Episodes(OpenEpisodes):
         self._drop_if_inactive(asset, known)
         return known.has(AlertKind.DEVIATION), events, accepted
 
-    def _accept(self, asset: str, known: AssetEpisodes, incident: Incident, row: SustainedRow) -> Accepted:
-        """What becomes normal with an alert; its levels are remembered for the baselines to come."""
-        sizes = self.acceptances.levels(known, incident, self.dismissals.sustained_of(asset, incident))
+    def _accept(
+        self,
+        asset: str,
+        known: AssetEpisodes,
+        incident: Incident,
+        row: SustainedRow,
+        evidence: ScoredEvidence,
+    ) -> Accepted:
+        """What becomes normal with an alert; its levels are remembered."""
+        sizes = self.acceptances.sizes(known, incident, self.dismissals.sustained_of(asset, incident))
         deviation = known.deviation or Deviation.none(len(row.closing))
         incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
-        self.acceptances.remember(asset, incident, sizes, row, deviation)
-        sensors = known.accepted_with(self.spec, incident)
-        return Accepted(sensors | np.isin(self.spec.sensors, [name for name, _ in sizes]))
+        candidates = self.acceptances.mask(name for name, _ in sizes)
+        off = [] if evidence.sensors_off is None or not sizes else evidence.sensors_off(candidates)
+        moved = self.acceptances.remember(asset, incident, sizes, off, row, deviation)
+        sensors, none = known.accepted_with(self.spec, incident), np.zeros(len(moved), bool)
+        if moved.any():  # what the others showed of it is over with it
+            return Accepted(moved, sensors | moved, none, latents=False)
+        return Accepted(none, none, sensors, latents=True)
 
     def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
         """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""
@@ -334,22 +338,23 @@ class Episodes(OpenEpisodes):
         opened = incident.opened_ns // self.spec.period_ns
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
-    def follow_accepted(self, asset: str, row: SustainedRow) -> None:
-        """Let a scored row of an asset, of which a level is due, tell whether the model has learned that."""
+    def follow_accepted(self, asset: str, row: SustainedRow, apart: Floats) -> None:
+        """Let a scored row of an asset with standing levels tell what is left of them; see ``Acceptances.follow``."""
         if asset not in self.assets and not self.maintenance.covers(asset, row.row):
-            self.acceptances.follow(asset, row)
+            self.acceptances.follow(asset, row, apart)
 
     @property
-    def may_accept(self) -> bool:
-        """Whether anything may become normal at a row."""
-        return bool(self.policy.accept_rows or self.dismissals.accepting)
+    def changing(self) -> set[str] | None:
+        """The assets of which something may become normal at a row, or not any more; None: any."""
+        return None if self.policy.accept_rows else self.dismissals.accepting | self.acceptances.standing
 
-    def accepts_from(self, asset: str, row: int) -> int:
-        """A row before which nothing of an asset becomes normal, of the rows from this one on."""
+    def changes_from(self, asset: str, row: int) -> int:
+        """A row before which nothing of that happens with an asset, of the rows from this one on."""
         if asset in self.dismissals.accepting:
             return row
         known = self.assets.get(asset) or AssetEpisodes()
-        return known.accepts_from(row, self.spec.period_ns, self.policy.accept_rows, self._regime_rows)
+        accepts = known.accepts_from(row, self.spec.period_ns, self.policy.accept_rows, self._regime_rows)
+        return min(accepts, self.acceptances.changes_from(asset, row))
 
     def _drop_if_inactive(self, asset: str, known: AssetEpisodes) -> None:
         """Drop an asset without state: ``assets`` has only those whose next row may change something."""

@@ -9,8 +9,8 @@ bytes per asset, and 56 for the rest: of single precision they would lose the sm
 What an interval is measured against, and the thresholds: ``daemon.asset_drift``. After ``EXCEEDANCES`` intervals in a row
 beyond them a ``drift`` of *the asset* opens; it closes once none has been beyond for as long as sums hold, a day: within
 one a machine is nearer to its training at some hours than at others. When another model comes into force it closes as well
-(``Episodes.outdate_drift``): it cannot be judged any more. So it does, and none opens, while the asset's baseline holds what was
-accepted of it (``acceptance``): its model has not learned that. An interval with too few windows says nothing and breaks no
+(``Episodes.outdate_drift``): it cannot be judged any more. Readings that are corrected by what was accepted of the asset
+(``acceptance``) are no evidence: its model has not learned that. An interval with too few windows says nothing and breaks no
 row. An asset whose thresholds are infinite, as training had too few rows of it, is not judged, nor counted as such.
 
 **One asset or the fleet.** Where more than half of the assets drift (or more than can be named), it is the fleet that
@@ -241,11 +241,9 @@ class AssetDrifts:
             return []
         self._note(names, ended, judged)
         events: list[tuple[float, AlertEvent]] = []
-        rows, taken_in = summands.times[at] // self.spec.period_ns, self._episodes.acceptances.taken_in
-        normal = np.array([taken_in(name, row) for name, row in zip(names, rows.tolist(), strict=True)])
+        rows = summands.times[at] // self.spec.period_ns
         openable = beyond & (self._exceeded.values[slots] >= EXCEEDANCES) & (self.alone or not self.moves)
-        openable &= ~normal
-        closable = normal | (ended - self._beyond.values[slots] >= self._span)
+        closable = ended - self._beyond.values[slots] >= self._span
         closable &= np.array([name in self._episodes.assets for name in names])
         for i in np.flatnonzero(openable | closable).tolist():
             row = int(rows[i])

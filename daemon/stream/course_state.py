@@ -39,42 +39,25 @@ class QuietState(msgspec.Struct, frozen=True, array_like=True):
     rows: int
 
 
-UNSEEN = -1
-"""Row at which a level was seen that was not."""
+MEASURED = -1
+"""Instead of a number of rows: what is left of a level has been measured."""
 
 
 class AcceptedLevel(msgspec.Struct, array_like=True):
-    """Where a sensor was in an alert that was accepted (``acceptance.Acceptances``); all in the sensor's unit."""
+    """By how much a sensor was off in an alert that was accepted (``acceptance.Acceptances``); all in the sensor's unit."""
 
     sensor: str
-    side: int  # 1: above what was expected, -1: below
+    side: int  # 1: above what is expected, -1: below
     size: float  # mean distance from that
-    expected: float  # of it then, by the model that was in force
-    spread: float  # standard deviation of its readings in that model's training; 0: unknown
-    seen: int = UNSEEN  # row at which the present baseline took it in
-    rows: int = 0  # with nothing open, in which it may be shown to be learned ...
-    observed_sum: float = 0.0  # ... and the sums over these
-    expected_sum: float = 0.0
-
-    @property
-    def place(self) -> float:
-        """What the sensor read on average."""
-        return self.expected + self.side * self.size
-
-    def add(self, observed: float, expected: float) -> None:
-        """Take in such a row."""
-        self.rows += 1
-        self.observed_sum += observed
-        self.expected_sum += expected
+    place: float  # what the sensor read on average
+    spread: float  # standard deviation of its readings in training; 0: unknown
+    left: float  # of the size, that the model in force has not learned
+    rows: int = 0  # at that place, by which that is measured; ``MEASURED``
+    apart_sum: float = 0.0  # the sum of the distances at these
 
     def begin_anew(self) -> None:
-        """A baseline begins that has not taken it in."""
-        self.seen = UNSEEN
-        self.forget_rows()
-
-    def forget_rows(self) -> None:
-        """Begin anew with these rows."""
-        self.rows, self.observed_sum, self.expected_sum = 0, 0.0, 0.0
+        """A model comes into force that is not known to have learned any of it."""
+        self.left, self.rows, self.apart_sum = self.size, 0, 0.0
 
 
 class AcceptedState(msgspec.Struct, frozen=True, array_like=True):

@@ -32,10 +32,12 @@ from daemon.domain import (
     Output,
     StreamSpec,
 )
+from daemon.stream.acceptance import Accepted
 from daemon.stream.alerts import Episodes
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
+from daemon.stream.correction import corrected
 from daemon.stream.fills import held_rows, imputed_rows
 from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
@@ -275,53 +277,49 @@ class Judge:
     def _score(self, evaluated: _Evaluated, judgement: Judgement) -> None:
         """Score the windows that are due, in row order, and move their episodes on.
 
-        What becomes normal at a row counts from the next one on, so that the rows up to it are scored first. Where levels are
-        due, that row is known only once rows after it have been judged, too. These are at most as many again as
-        came up to the last such row, so that each window is judged a few times, however many such rows there are.
+        What becomes normal at a row, or does not any more, counts from the next one on, so that the rows up to it are
+        scored first.
         """
         chosen = np.flatnonzero(evaluated.chunk.due[evaluated.rows])
-        most = len(chosen)
         while len(chosen):
-            count = min(most, len(chosen))
-            if self._episodes.may_accept:
-                count = self._until_acceptance(evaluated.chunk.rows, evaluated.rows[chosen[:count]])
-            count = self._score_some(evaluated, chosen[:count], judgement)
+            count = self._until_change(evaluated.chunk.rows, evaluated.rows[chosen])
+            self._score_some(evaluated, chosen[:count], judgement)
             chosen = chosen[count:]
-            most = 2 * count if self._episodes.acceptances.due else len(chosen)
 
-    def _until_acceptance(self, rows: RowBatch, which: Ints) -> int:
-        """How many of the rows ``which`` come up to the first at which something may become normal."""
+    def _until_change(self, rows: RowBatch, which: Ints) -> int:
+        """How many of the rows ``which`` come up to the first at which what is normal may change."""
+        assets = self._episodes.changing
+        places = np.arange(len(which))
+        if assets is not None:
+            if not assets:
+                return len(which)
+            places = np.flatnonzero(np.isin(rows.slots[which], self._assets.slots_of(sorted(assets))))
         first: dict[str, int] = {}
-        for count, i in enumerate(which.tolist(), 1):
+        for place in places.tolist():
+            i = int(which[place])
             asset, row = rows.assets[i], int(rows.rows[i])
             if asset not in first:
-                first[asset] = self._episodes.accepts_from(asset, row)
+                first[asset] = self._episodes.changes_from(asset, row)
             if row >= first[asset]:
-                return count
+                return place + 1
         return len(which)
 
-    def _score_some(self, evaluated: _Evaluated, chosen: Ints, judgement: Judgement) -> int:
-        """Score some of them, which are in row order, up to one at which something may be accepted again; their number."""
+    def _score_some(self, evaluated: _Evaluated, chosen: Ints, judgement: Judgement) -> None:
+        """Score some of them, which are in row order."""
         detector, chunk = self.detector, evaluated.chunk
         assert detector is not None
         which, evidence = evaluated.rows[chosen], evaluated.evidence
         some = evidence if len(chosen) == len(evaluated.rows) else evidence.take(chosen)
         self._begin_baselines(chunk.rows, which)
         slots = chunk.rows.slots[which]
-        due = self._episodes.acceptances.due
-        before = self._baseline[slots] if due else None
+        acceptances, windows = self._episodes.acceptances, evaluated.windows[chosen]
         try:
+            some, corrections = corrected(detector, acceptances, chunk, windows, which, some)
             verdicts = detector.judge(some, self._baseline, slots, static=self._emit_scores)
         except Exception:  # noqa: BLE001 - see the module
-            return len(chosen)  # without a score they count as failed
-        if before is not None:
-            with_due = np.isin(slots, self._assets.slots_of(sorted(due)))
-            first = np.flatnonzero(with_due & self._thresholds.may_open(verdicts))
-            if len(first) and first[0] + 1 < len(chosen):
-                self._baseline[slots] = before
-                return self._score_some(evaluated, chosen[: first[0] + 1], judgement)
+            return  # without a score they count as failed
         scored = ScoredWindows(
-            chunk, evaluated.windows[chosen], which, some, verdicts, self.spec.name, detector, self._ignored
+            chunk, windows, which, some, verdicts, self.spec.name, detector, self._ignored, corrections
         )
         assert chunk.windows.scaled is not None
         has_score = np.isfinite(verdicts.score)
@@ -332,21 +330,24 @@ class Judge:
         if self._emit_scores:
             judgement.outputs += scored.scored_rows(times, judgement.firing[which])
         none = np.zeros(int(has_score.sum()), bool)
+        residual, readings = some.residual, chunk.windows.scaled[windows, -1]
+        if corrections is not None:  # what was corrected is as expected, more than any reading is
+            taken = corrections.taken(len(which))
+            residual, readings = np.where(taken, np.nan, residual), np.where(taken, np.nan, readings)
         summands = Summands(
             which[has_score],
             chunk.rows.slots[which[has_score]],
             times[has_score],
             some.posterior[has_score],
-            some.residual[has_score],
+            residual[has_score],
             verdicts.kl[has_score],
-            chunk.windows.scaled[scored.windows[has_score], -1].astype(np.float64),
+            readings[has_score].astype(np.float64),
             detector.scaling.of(some.expected[has_score]).astype(np.float64),
             none,  # what episodes explain is known once they have moved on
             none,
         )
         earlier = judgement.summands
         judgement.summands = summands if earlier is None else earlier.followed_by(summands)
-        return len(chosen)
 
     def _begin_baselines(self, rows: RowBatch, which: Ints) -> None:
         """Begin the baselines of assets that are scored for the first time under this model."""
@@ -359,7 +360,7 @@ class Judge:
                 self._begun.values[slot] = True
                 carried = detector.carried_baseline(asset, int(rows.rows[i]))
                 self._baseline[slot] = detector.fresh_baseline(asset) if carried is None else carried
-                self._episodes.acceptances.begin(asset, int(rows.rows[i]))
+                self._episodes.acceptances.begin(asset)
 
     # -------------------------------------------------------------- episodes
     def _is_firing(self, asset: str) -> bool:
@@ -380,9 +381,9 @@ class Judge:
             np.any(sustained.closing > 1.0, axis=1, out=beyond)
         slots, active = scored.chunk.rows.slots[scored.rows], np.zeros(self._assets.capacity, bool)
         active[slots[high | beyond]] = True
-        due = self._episodes.acceptances.due
+        standing = self._episodes.acceptances.standing
         changing = {change.asset for change in judgement.changes}
-        known = self._assets.slots_of(self._episodes.moved_by_any_score | due | changing)
+        known = self._assets.slots_of(self._episodes.moved_by_any_score | standing | changing)
         active[known[known >= 0]] = True  # drift is an episode of the stream, which has no slot
         for j in np.flatnonzero(active[slots]).tolist():
             i, score = int(scored.rows[j]), float(verdicts.score[j])
@@ -414,15 +415,23 @@ class Judge:
                 judgement.outputs += events
                 if accepted is not None:
                     judgement.firing[i] = self._is_firing(asset)
-                    row, which, latents = scored.evidence.take(np.array([j])), slots[[j]], accepted.latents
-                    detector.accept(row, self._baseline, which, accepted.sensors, latents=latents)
-            if asset in due:
-                self._episodes.follow_accepted(asset, scored.sustained_row(j))
+                    self._accept(scored, j, accepted)
+            if asset in standing:
+                self._episodes.follow_accepted(asset, scored.sustained_row(j), scored.apart(j))
             if thresholds.corrected:
                 self._correct(scored.chunk.rows, i, engaged)
         if thresholds.corrected:
             calm = ~active[slots] & np.isfinite(verdicts.score)
             self._pass_rows(scored.chunk.rows, scored.rows[calm])
+
+    def _accept(self, scored: ScoredWindows, j: int, accepted: Accepted) -> None:
+        """Let the baseline of a scored row's asset know what is normal from now on."""
+        detector, slots = scored.detector, scored.chunk.rows.slots[scored.rows[[j]]]
+        if accepted.anew.any():
+            detector.begin_anew(self._baseline, int(slots[0]), accepted.moved, accepted.anew)
+        if accepted.latents or accepted.baseline.any():
+            evidence = scored.evidence.take(np.array([j]))
+            detector.accept(evidence, self._baseline, slots, accepted.baseline, latents=accepted.latents)
 
     def _correct(self, rows: RowBatch, i: int, engaged: bool) -> None:
         """Let the threshold of a scored row's asset follow; ``engaged``: before this row its episode was not over."""

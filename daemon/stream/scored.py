@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from daemon.detector import Detector, Evidence, Explanation, OwnedWindow, Verdicts
+from daemon.detector import Detector, Evidence, Explanation, Offset, OwnedWindow, Verdicts
 from daemon.domain import (
     Floats,
     Ints,
@@ -18,6 +20,7 @@ from daemon.domain import (
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import SensorEvidence
 from daemon.stream.chunk_windows import WindowedRows
+from daemon.stream.correction import Corrections
 from daemon.stream.course import standardised
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.windowing import NO_RECORD
@@ -35,6 +38,26 @@ class ScoredWindows:
     stream: str
     detector: Detector
     ignored: Mask  # (C,) the sensors that are no evidence
+    corrections: Corrections | None = None  # None: none of them is corrected
+
+    def window(self, j: int) -> NDArray[Any]:
+        """(L, C) the ``j``-th window as it was judged, in the detector's units."""
+        if self.corrections is not None and j in self.corrections.places:
+            return np.asarray(self.corrections.windows[self.corrections.places[j]])
+        assert self.chunk.windows.scaled is not None
+        return np.asarray(self.chunk.windows.scaled[int(self.windows[j])])
+
+    def removed(self, j: int) -> Floats:
+        """(C,) what was taken off its newest row, raw."""
+        if self.corrections is None or j not in self.corrections.places:
+            return np.zeros(len(self.ignored))
+        return np.asarray(self.corrections.removed[self.corrections.places[j]])
+
+    def apart(self, j: int) -> Floats:
+        """(C,) how far the sensors of its newest row are from what the others imply; NaN where that was not asked."""
+        if self.corrections is None or j not in self.corrections.places:
+            return np.full(len(self.ignored), np.nan)
+        return np.asarray(self.corrections.apart[self.corrections.places[j]])
 
     def sustained_row(self, j: int) -> SustainedRow:
         """The sustained evidence of the ``j``-th scored row; none of a model that does not look for deviations."""
@@ -52,9 +75,8 @@ class ScoredWindows:
     def evidence_of(self, j: int, threshold: float) -> ScoredEvidence:
         """What an alert would say of the ``j``-th scored row, of an asset with this threshold."""
         detector, chunk, verdicts = self.detector, self.chunk, self.verdicts
-        assert chunk.windows.scaled is not None
         i, w = int(self.rows[j]), int(self.windows[j])
-        window, rows = chunk.windows.scaled[w], chunk.rows
+        window, rows = self.window(j), chunk.rows
         owned = OwnedWindow(window, rows.assets[i], rows.conditions[i])
         scores: dict[str, PartScore] = {}
         for name in ("reconstruction", "kl", "point"):
@@ -86,7 +108,8 @@ class ScoredWindows:
             first_offset if first_offset < NO_RECORD else int(rows.offsets[i]),
             int(rows.last_offsets[i]),
             verdict=partial(self._cause, owned, verdicts, j),
-            explain=partial(self._explain, owned),
+            explain=partial(self._explain, owned, j),
+            sensors_off=partial(self._sensors_off, owned, j),
             jump=largest,
             jumps=None if jump is None else jump[j],
             latent=standardised(self.evidence.posterior[j], detector.drift),
@@ -104,12 +127,22 @@ class ScoredWindows:
         except Exception:  # noqa: BLE001 - an alert is due all the same
             return None
 
-    def _explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
-        """What the model expects of a window without the sensors at fault; see ``Detector.explain``."""
+    def _explain(self, window: OwnedWindow, j: int, shares: Floats) -> Explanation | None:
+        """What the model expects of the ``j``-th window without the sensors at fault; see ``Detector.explain``."""
         try:
-            return self.detector.explain(window, shares)
+            found = self.detector.explain(window, shares)
         except Exception:  # noqa: BLE001 - an alert is due all the same
             return None
+        return None if found is None else replace(found, expected=found.expected + self.removed(j))
+
+    def _sensors_off(self, window: OwnedWindow, j: int, sensors: Mask) -> list[Offset]:
+        """Which of some sensors the ``j``-th window shows to be off; see ``Detector.sensors_off``."""
+        try:
+            found = self.detector.sensors_off(window, sensors & ~self.ignored)
+        except Exception:  # noqa: BLE001 - what is accepted is known without it, less well
+            return []
+        removed = self.removed(j)
+        return [one._replace(observed=one.observed + float(removed[one.sensor])) for one in found]
 
     def scored_rows(self, times: Ints, firing: Mask) -> list[ScoredRow]:
         """The scores of every row that was judged."""

@@ -24,8 +24,8 @@ import math
 import numpy as np
 
 from daemon.budget import Budget
-from daemon.detector import Detector, Verdicts
-from daemon.domain import DAY_NS, Ints, Mask, StreamSpec
+from daemon.detector import Detector
+from daemon.domain import DAY_NS, Ints, StreamSpec
 from daemon.stream.assets import AssetTable
 from daemon.stream.snapshot import ThresholdState
 
@@ -102,13 +102,6 @@ class Thresholds:
     def lowest_closing(self) -> float:
         """No asset's closing level is lower."""
         return self._closing_at(math.exp(LOWEST_LEVEL) if self.corrected else 1.0)
-
-    def may_open(self, verdicts: Verdicts) -> Mask:
-        """(B,) the windows that may open an alert, whatever their assets' thresholds are."""
-        high = (verdicts.score > self.lowest_closing) | (verdicts.largest_jump > 1.0)
-        if verdicts.sustained is not None:
-            high |= (verdicts.sustained.opening > 1.0).any(1)
-        return np.asarray(high)
 
     def share(self, slot: int) -> float:
         """u of the asset's next scored row."""

@@ -32,7 +32,7 @@ from daemon.stream.acceptance import MOST_ACCEPTED
 from daemon.stream.asset_drift import MOST_NAMED, NONE
 from daemon.stream.attribution import PeakEvidence
 from daemon.stream.course import MOST_POINTS
-from daemon.stream.course_state import UNSEEN, AcceptedState, MemoryState
+from daemon.stream.course_state import MEASURED, AcceptedState, MemoryState
 from daemon.stream.decode.births import ENDED, LONGEST_NODE, MOST_METRICS, MOST_SEQUENCES
 from daemon.stream.deviation import NEVER, Deviation
 from daemon.stream.drift import MOST_INTERVALS
@@ -363,11 +363,13 @@ def _accepted_fault(accepted: Sequence[AcceptedState], newest: int, spec: Stream
             known = level.sensor in spec.sensors and level.side in (-1, 1)
             if not known or not 0.0 < level.size < LARGEST:
                 return f"an accepted level of {level.size:g} of sensor {level.sensor[:50]!r}"
-            numbers = (level.expected, level.spread, level.observed_sum, level.expected_sum)
-            if not np.isfinite(numbers).all() or level.spread < 0 or level.rows < 0:
+            numbers = (level.place, level.spread, level.apart_sum)
+            if not np.isfinite(numbers).all() or level.spread < 0 or level.rows < MEASURED:
                 return f"an accepted level of sensor {level.sensor[:50]!r} has numbers that are not finite, or negative"
-            if not (UNSEEN <= level.seen <= newest and 0 <= one.began <= newest):
-                return f"a level accepted at row {level.seen}, since {one.began}, of {newest}"
+            if not 0.0 <= level.left <= level.size:
+                return f"of an accepted level of {level.size:g}, {level.left:g} is left"
+        if not 0 <= one.began <= newest:
+            return f"a level accepted at row {one.began} of {newest}"
     return None
 
 

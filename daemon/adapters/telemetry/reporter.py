@@ -72,7 +72,6 @@ class IngestedPoll:
     dropped: Mapping[Dropped, int] = field(default_factory=dict)
     suppressed: int = 0  # episodes that began inside maintenance
     dismissed: int = 0  # episodes that did not open because they are like a dismissed one
-    accepted: int = 0  # ... because what they show was accepted under a model before
     verdicts: Mapping[Effect, int] = field(default_factory=dict)  # of people, by what they did
     unknown_sensors: Iterable[str] = ()  # all names so far that are not in the configuration
     sensors: Sequence[str] = ()  # those that are
@@ -320,9 +319,6 @@ class Reporter:
             self.metrics.episodes.suppressed("maintenance", poll.suppressed)
         if poll.dismissed > 0:
             self.metrics.episodes.suppressed("dismissed", poll.dismissed)
-        if poll.accepted > 0:
-            self.metrics.episodes.suppressed("accepted", poll.accepted)
-            log.info("accepted_again", stream=name, topic=poll.topic, levels=poll.accepted)
         for effect, n in poll.verdicts.items():
             self.metrics.episodes.verdicts(effect, n)
             _log_verdicts(name, poll.topic, effect, n)
