@@ -176,6 +176,22 @@ class Offset(NamedTuple):
     sensor: int
     apart: float  # from what the other sensors imply
     observed: float
+    explains: bool = True  # the other sensors are as expected only without it
+
+
+MARGIN = 1.5
+"""By how much the like of something may be larger than that was. What comes again differs by a quarter or so, and a fault of twice
+the size is another one."""
+
+
+def accepted_part(apart: NDArray[Any], least: NDArray[Any], most: NDArray[Any]) -> NDArray[Any]:
+    """What is normal of readings that are this far off, where from ``least`` (below 0) to ``most`` is; 0 for NaN.
+
+    All that is at most ``MARGIN`` times as far off; of a reading that is farther off as much as was accepted: the rest is a
+    fault of its full size.
+    """
+    like = np.clip(apart, MARGIN * least, MARGIN * most)
+    return np.asarray(np.nan_to_num(np.where(like == apart, apart, np.clip(apart, least, most))))
 
 
 REACH = 4
@@ -320,11 +336,11 @@ class Detector(Protocol):
         ...
 
     def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
-        """Windows without what was accepted of their sensors: each reading is moved towards what the others imply.
+        """Windows without what was accepted of their sensors: each reading less its part (``accepted_part``).
 
         Args:
             windows: with ``scaled``.
-            least: (B, C) at most 0, raw: by how much a sensor may be below that.
+            least: (B, C) at most 0, raw: by how much a sensor may be below what the others imply.
             most: (B, C) at least 0: by how much it may be above.
             taken: (B, C) sensors of which nothing is asked in any case; of the others, where their part shows.
         """

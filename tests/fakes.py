@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daemon.asset_drift import AssetDriftReference
 from daemon.detector import (
+    CorrectedWindows,
     DriftReference,
     Evidence,
     Explanation,
+    Offset,
     OwnedWindow,
     Scaling,
     SlowTrends,
     SustainedVerdicts,
     Verdicts,
     Windows,
+    accepted_part,
 )
 from daemon.domain import Floats, Ints, Mask
 from daemon.habit import SilenceHabit
@@ -143,6 +146,32 @@ class CentreDetector:
         if self.pace:
             baseline[slot, 1 : 1 + C][sensors] = 0.0
             baseline[slot, 1 + C :][sensors] = np.nan_to_num(evidence.residual[0][sensors])
+
+    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
+        C = len(self.sensors)
+        if moved.any():
+            baseline[slot, 0] = 0.0
+        if self.pace:
+            baseline[slot, 1 : 1 + C][moved | anew] = 0.0
+            baseline[slot, 1 + C :][moved] = 0.0
+
+    def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
+        scale, units = self.scaling.scale, windows.scaled
+        assert units is not None
+        removed = accepted_part(units * scale, least[:, None], most[:, None])
+        newest = windows.values.astype(float)
+        newest[:, -1] -= removed[:, -1]
+        less = replace(windows, values=newest, scaled=(units - removed / scale).astype(units.dtype))
+        asked = taken | (least < 0) | (most > 0)
+        return CorrectedWindows(less, np.where(asked, units[:, -1] * scale, np.nan), removed[:, -1])
+
+    def sensors_off(self, window: OwnedWindow, sensors: Mask) -> list[Offset]:
+        """Those that are farther from the centre than 1, on average."""
+        seen = np.isfinite(window.values)
+        apart = np.where(seen, window.values, 0.0).sum(0) / np.maximum(seen.sum(0), 1) * self.scaling.scale
+        off = np.flatnonzero(sensors & (np.abs(apart) > 1.0)).tolist()
+        off.sort(key=lambda c: -abs(apart[c]))
+        return [Offset(c, float(apart[c]), float(apart[c] + self.scaling.mean[c])) for c in off]
 
     def verdict(
         self,

@@ -2,13 +2,14 @@
 
 A sensor that was set anew, moved or exchanged reads something else than the others imply: by as much at each of its
 readings, or by less, as a machine that stands still may show nothing of it. So what it should read is asked of the others,
-and each reading is moved towards that, by what was accepted at most. What the model makes of a window whose sensor is
+and each reading is moved towards that, by its accepted part. What the model makes of a window whose sensor is
 missing is only a first guess: it is put into the window and the model asked again, as it is done to fill gaps by
 autoencoders (Rezende, Mohamed and Wierstra 2014, appendix F), up to ``ROUNDS`` times, until the window agrees with itself.
 
 An error leaks from the sensors that are off into what is expected of others. So of several sensors that were accepted as few
-as possible are taken out: those that are known to be at fault, then the one that shows the largest part of what was
-accepted of it, as long as one of them shows ``SHOWN`` of that, on average over the window.
+as possible are taken out: those without which alone a window is explained (a model may reproduce any reading of a sensor, at
+the price of latents that are far from normal), then the one that is farthest off to a side that was accepted, on
+average over the window, as long as one is off by a typical residual, or by ``SHOWN`` of what was accepted of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.detector import CorrectedWindows, Offset, OwnedWindow, Windows
+from daemon.detector import CorrectedWindows, Offset, OwnedWindow, Windows, accepted_part
 from daemon.domain import Floats, Ints, Mask
 from daemon.model.explanation import NORMAL, explain
 
@@ -30,7 +31,7 @@ ROUNDS = 4
 """On machines with nightly stops the first round leaves up to a fifth of a level in the window, the fourth none that is seen."""
 AGREES = 0.25
 """Largest distance of a window's readings from what the model expects of them, in units of calibration, that needs no other round."""
-SHOWN = 1.0 / 3.0
+SHOWN = 0.5
 
 
 def corrected(
@@ -51,17 +52,17 @@ def corrected(
             detector, some, taken[todo], (below[todo], above[todo]), None if base is None else base[todo]
         )
         left = units[todo] - removed[todo] - expected[todo]
-        share = _share_shown(left, below[todo], above[todo])
-        share[taken[todo]] = 0.0
-        worst = share.argmax(1)
-        more = share[np.arange(len(todo)), worst] > SHOWN
+        off = _off(left, below[todo], above[todo], detector.calibrated.residual_rms)
+        off[taken[todo]] = 0.0
+        worst = off.argmax(1)
+        more = off[np.arange(len(todo)), worst] > 0.0
         todo = todo[more]
         taken[todo, worst[more]] = True
-    newest, off = windows.values.astype(np.float64), removed[:, -1] * scale
-    newest[:, -1] -= off
+    newest, gone = windows.values.astype(np.float64), removed[:, -1] * scale
+    newest[:, -1] -= gone
     apart = np.where(taken, (units[:, -1] - expected[:, -1]) * scale, np.nan)
     less = replace(windows, values=newest, scaled=(units - removed).astype(units.dtype))
-    return CorrectedWindows(less, apart, off)
+    return CorrectedWindows(less, apart, gone)
 
 
 def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) -> list[Offset]:
@@ -88,7 +89,7 @@ def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) ->
     width = detector.calibrated.residual_rms
     order = sorted(np.flatnonzero(off).tolist(), key=lambda c: (rest[c], -abs(apart[c]) / width[c], c))
     raw = scaler.raw(observed[None])[0]
-    return [Offset(c, float(apart[c] * scaler.scale[c]), float(raw[c])) for c in order]
+    return [Offset(c, float(apart[c] * scaler.scale[c]), float(raw[c]), bool(found.blamed[c])) for c in order]
 
 
 def _without(
@@ -120,7 +121,7 @@ def _without(
     todo = every
     for _ in range(ROUNDS):
         apart = np.where(out[todo], units[todo] - expected[todo], 0.0)
-        removed[todo] = np.nan_to_num(np.clip(np.nan_to_num(apart), below[todo], above[todo]))
+        removed[todo] = accepted_part(apart, below[todo], above[todo])
         less = units[todo] - removed[todo]
         expected[todo] = decoded(less, todo)
         moves = np.abs(np.nan_to_num(less - expected[todo])) > tolerance
@@ -130,11 +131,13 @@ def _without(
     return expected, removed
 
 
-def _share_shown(
-    left: NDArray[Any], below: NDArray[np.float32], above: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """(B, C) the mean of what is left of windows (B, L, C), as a share of what was accepted to that side."""
+def _off(left: NDArray[Any], below: NDArray[np.float32], above: NDArray[np.float32], unit: Floats) -> Floats:
+    """(B, C) how far the sensors of windows (B, L, C) are off what is expected of them, in ``unit`` (C,); 0 where too little.
+
+    ``left`` is the distance; only that to a side that was accepted counts.
+    """
     seen = np.isfinite(left)
     mean = np.where(seen, left, 0.0).sum(1, dtype=np.float64) / np.maximum(seen.sum(1), 1)
-    limit = np.where(mean > 0, above, below)
-    return np.asarray(np.divide(mean, limit, out=np.zeros_like(mean), where=limit != 0))
+    size = np.where(mean > 0, above, -below).astype(np.float64)
+    enough = (size > 0) & ((np.abs(mean) > unit) | (np.abs(mean) > SHOWN * size))
+    return np.where(enough, np.abs(mean) / unit, 0.0)

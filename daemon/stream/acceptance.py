@@ -11,13 +11,11 @@ both sides, or only the latents show it) moves the asset's baseline to what the 
 **Which sensors.** An error leaks from the sensors that are off into what is expected of others. Candidates are the sensors that lead
 the alert and those off by no chance; of these the model tells which explain the newest window, and by how much they are off
 without the others' share (``Detector.sensors_off``). Where that window shows nothing, all candidates count, those that lead first,
-and a window is corrected by as many as it needs.
+and a window is corrected by the first one, and by as many others as it needs.
 
 **Under another model** the levels hold from its first row on. It may have learned one: of a day of rows (``regime_rows``,
 because machines have daily rhythms) at which the sensor reads what it read then, and nothing of the asset is open, the mean
-distance from what the others imply is what is *left* of it; less than ``LEARNED`` of the size is nothing. Until then as much is left
-as there is from what the model expects at a row to the place that was accepted: the load moves what is expected from row to
-row, and ``NORMAL`` spreads of training's readings are allowed for that.
+distance from what the others imply is what is *left* of it; less than ``LEARNED`` of the size is nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from daemon.detector import Offset
+from daemon.detector import MARGIN, Offset
 from daemon.domain import Floats, Mask, StreamSpec
-from daemon.stream.course import MARGIN, MOST_SIDES, NONE, Side, Sustained
+from daemon.stream.course import MOST_SIDES, NONE, Side, Sustained
 from daemon.stream.course_state import MEASURED, AcceptedLevel, AcceptedState
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident, regime_rows
@@ -41,8 +39,6 @@ MOST_ACCEPTED = 16
 ERRORS = 3.0
 """Widths of noise that are no chance. The mean of an anomaly's rows is off by so many of its standard errors, at least, where a
 sensor does not lead it; and by one width at least, as the noise of neighbouring rows is alike."""
-NORMAL = 2.0
-"""A reading that is normal, in spreads of training's."""
 NEVER = 1 << 62
 """Row at which nothing changes."""
 LEARNED = 1.0 - 1.0 / MARGIN
@@ -163,14 +159,13 @@ class Acceptances:
         Returns:
             (C,) the sensors with a level.
         """
-        spread = np.zeros(len(self._place)) if row.spread is None else row.spread
         levels: dict[Side, AcceptedLevel] = {}
 
-        def add(c: int, off: float, place: float) -> None:
+        def add(c: int, off: float, place: float, explains: bool) -> None:
             side = self._side(c, off)
             size = max(abs(off), sizes.get(side, 0.0))
             if side[1] and np.isfinite([size, place]).all():
-                levels[side] = AcceptedLevel(*side, size, place, float(spread[c]), size)
+                levels[side] = AcceptedLevel(*side, size, place, explains, size)
 
         for offset in offsets:
             add(*offset)
@@ -178,7 +173,7 @@ class Acceptances:
             expected = self._expected(incident, row, deviation)
             for (name, side), size in sizes.items():
                 c = self._place[name]
-                add(c, side * size, float(expected[c]) + side * size)
+                add(c, side * size, float(expected[c]) + side * size, explains=not levels)
         known = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
         self._assets[asset] = [*known, _AcceptedAlert(incident.fingerprint, levels, row.row)][-MOST_ACCEPTED:]
         self._note_standing(asset)
@@ -236,26 +231,17 @@ class Acceptances:
                 level.begin_anew()
         self._note_standing(asset)
 
-    def bounds(self, asset: str, row: int, expected: Floats) -> Bounds | None:
-        """By how much sensors may be off at a row at which a model expects this (C,); None: by nothing."""
+    def bounds(self, asset: str, row: int) -> Bounds | None:
+        """By how much sensors may be off at a row; None: by nothing."""
         least, most = np.zeros(len(self._place)), np.zeros(len(self._place))
         taken = np.zeros(len(self._place), bool)
         for one in self._begun(asset, row):
-            standing = [level for level in one.levels.values() if level.left > 0]
-            for level in standing:
-                c = self._place[level.sensor]
-                size = MARGIN * self._left(level, float(expected[c]))
-                (most if level.side > 0 else least)[c] += level.side * size
-            if standing:
-                taken[self._place[standing[0].sensor]] = True
-        return Bounds(least, most, taken) if taken.any() else None
-
-    def _left(self, level: AcceptedLevel, expected: float) -> float:
-        """What a model that expects this at a row may not have learned of a level."""
-        if level.rows == MEASURED or expected != expected:
-            return level.left
-        apart = level.side * (level.place - expected)
-        return min(max(apart + NORMAL * level.spread, 0.0), level.left)
+            for level in one.levels.values():
+                if level.left > 0:
+                    c = self._place[level.sensor]
+                    (most if level.side > 0 else least)[c] += level.side * level.left
+                    taken[c] |= level.explains
+        return Bounds(least, most, taken) if least.any() or most.any() else None
 
     def follow(self, asset: str, row: SustainedRow, apart: Floats) -> None:
         """Take in a scored row at which nothing of the asset is open.

@@ -57,7 +57,7 @@ def corrected(
         (j, bounds)
         for j, i in enumerate(rows.tolist())
         if (asset := chunk.rows.assets[i]) in acceptances.standing
-        and (bounds := acceptances.bounds(asset, int(chunk.rows.rows[i]), evidence.expected[j])) is not None
+        and (bounds := acceptances.bounds(asset, int(chunk.rows.rows[i]))) is not None
     ]
     if not found:
         return evidence, None

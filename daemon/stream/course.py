@@ -23,16 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.control import Feedback
-from daemon.detector import DriftReference
+from daemon.detector import MARGIN, DriftReference
 from daemon.domain import DAY_NS, AlertKind, Floats, StreamSpec
 from daemon.stream.attribution import LEADS, PeakEvidence
 from daemon.stream.course_state import CourseState
 
 Side = tuple[str, int]
 """A sensor that is above (1) or below (-1) what is expected of it."""
-MARGIN = 1.5
-"""By how much the like of a dismissed episode must be higher than that was. What comes again differs by a quarter or so, and
-a fault of twice the size is another one."""
 NEAR = 1.0
 """Largest distance of latent positions that are near each other: root mean square over the dimensions, in the spread of
 normal windows. Two of these that have nothing to do with each other are 1.4 apart on average. Far from what is normal, a

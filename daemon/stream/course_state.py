@@ -50,7 +50,7 @@ class AcceptedLevel(msgspec.Struct, array_like=True):
     side: int  # 1: above what is expected, -1: below
     size: float  # mean distance from that
     place: float  # what the sensor read on average
-    spread: float  # standard deviation of its readings in training; 0: unknown
+    explains: bool  # without it the others were as expected, and not with it
     left: float  # of the size, that the model in force has not learned
     rows: int = 0  # at that place, by which that is measured; ``MEASURED``
     apart_sum: float = 0.0  # the sum of the distances at these

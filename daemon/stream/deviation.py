@@ -40,7 +40,6 @@ class SustainedRow:
     closing: Floats  # share of the closing limit
     observed: Floats  # raw
     expected: Floats
-    spread: Floats | None = None  # standard deviation of training's readings, raw; None: unknown
 
     @property
     def beyond(self) -> Mask:

@@ -28,11 +28,11 @@ from enum import StrEnum
 import numpy as np
 
 from daemon.control import Feedback, Verdict
-from daemon.detector import REACH
+from daemon.detector import MARGIN, REACH
 from daemon.domain import AlarmPolicy, AlertKind, Output, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import extended
-from daemon.stream.course import MARGIN, NONE, Course, Side, Sustained, sides
+from daemon.stream.course import NONE, Course, Side, Sustained, sides
 from daemon.stream.course_state import CourseState, MemoryState, QuietState
 from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.incident import ANOMALY, BY_EVIDENCE, JOINING, AssetEpisodes, Incident, Part

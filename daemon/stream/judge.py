@@ -281,6 +281,7 @@ class Judge:
         scored first.
         """
         chosen = np.flatnonzero(evaluated.chunk.due[evaluated.rows])
+        self._begin_baselines(evaluated.chunk.rows, evaluated.rows[chosen])
         while len(chosen):
             count = self._until_change(evaluated.chunk.rows, evaluated.rows[chosen])
             self._score_some(evaluated, chosen[:count], judgement)
@@ -310,7 +311,6 @@ class Judge:
         assert detector is not None
         which, evidence = evaluated.rows[chosen], evaluated.evidence
         some = evidence if len(chosen) == len(evaluated.rows) else evidence.take(chosen)
-        self._begin_baselines(chunk.rows, which)
         slots = chunk.rows.slots[which]
         acceptances, windows = self._episodes.acceptances, evaluated.windows[chosen]
         try:

@@ -69,7 +69,6 @@ class ScoredWindows:
             nothing if sustained is None else sustained.closing[j],
             np.where(np.isfinite(self.evidence.residual[j]), self.chunk.rows.values[i], np.nan),
             self.evidence.expected[j],
-            self.detector.scaling.scale,
         )
 
     def evidence_of(self, j: int, threshold: float) -> ScoredEvidence:

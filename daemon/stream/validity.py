@@ -363,8 +363,7 @@ def _accepted_fault(accepted: Sequence[AcceptedState], newest: int, spec: Stream
             known = level.sensor in spec.sensors and level.side in (-1, 1)
             if not known or not 0.0 < level.size < LARGEST:
                 return f"an accepted level of {level.size:g} of sensor {level.sensor[:50]!r}"
-            numbers = (level.place, level.spread, level.apart_sum)
-            if not np.isfinite(numbers).all() or level.spread < 0 or level.rows < MEASURED:
+            if not np.isfinite((level.place, level.apart_sum)).all() or level.rows < MEASURED:
                 return f"an accepted level of sensor {level.sensor[:50]!r} has numbers that are not finite, or negative"
             if not 0.0 <= level.left <= level.size:
                 return f"of an accepted level of {level.size:g}, {level.left:g} is left"

@@ -50,6 +50,11 @@ class Levels(CentreDetector):
         level[sensors] = np.nan_to_num(evidence.residual[0])[sensors]
         mean[sensors] = 0.0
 
+    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
+        normal, mean, level = np.split(baseline[slot], 3)  # views
+        normal[moved] = level[moved] = 0.0
+        mean[moved | anew] = 0.0
+
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         C = len(self.sensors)
         error = evidence.channel_error[0] - baseline[slots, :C]
