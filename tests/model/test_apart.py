@@ -191,10 +191,9 @@ def test_what_people_let_in_is_the_beginning_once_all_rows_are_newer(model: Bund
         (succeeding(knowing(model, fleet(50, {"pump-1": offset(1, 50, 2.5)})), fourth, let_in), "pump-1"),
     ):
         found = departed(candidate)
-        if candidate.facts[ANCHOR][APART]["assets"].keys() >= {asset}:
-            assert found is not None
-            assert found.asset == asset
-            assert found.distance > APART_LIMIT
+        assert found is not None
+        assert found.asset == asset
+        assert found.distance > APART_LIMIT
 
 
 def test_a_refused_model_that_people_put_in_force_is_where_its_line_begins(model: Bundle) -> None:
@@ -237,6 +236,19 @@ def test_sensors_that_stand_still_or_are_silent_or_overflow_are_not_compared(mod
     changed = odd(10, 7.0, 1e308)
     changed[0].values[:, 0] = 8.0
     assert departure(model, odd(0, 7.0, 1e308), changed).distance < 0.5 * APART_LIMIT
+
+
+def test_a_sensor_that_two_assets_have_is_not_compared(model: Bundle) -> None:
+    """Nobody knows which of them has moved."""
+
+    def without(first_day: int, of: Mapping[str, Floats] | None = None) -> list[Segment]:
+        history = fleet(first_day, of)
+        for one in history[2:]:
+            one.values[:, 2] = np.nan
+        return history
+
+    found = departure(model, without(0), without(10, {"pump-1": offset(1, 10, 1.5)}))
+    assert found.distance < 0.5 * APART_LIMIT
 
 
 def placed(means: Sequence[Sequence[float]]) -> dict[str, Any]:
