@@ -163,7 +163,7 @@ def distances(names: Sequence[str], then: Mapping[str, Any], now: Mapping[str, A
     error = np.hypot(np.array(then["errors"], float), np.array(now["errors"], float))
     chance = CHANCE * error + SIZE * np.abs(shared)  # (3, C)
     beyond = [np.abs(move) - of for move, of in zip(seen, chance, strict=True)]
-    return np.maximum(np.min(beyond, axis=0), 0.0)
+    return np.asarray(np.maximum(np.min(beyond, axis=0), 0.0))
 
 
 def _seen(moves: Floats, weights: Sequence[Floats] | Floats) -> list[Floats]:
@@ -213,7 +213,7 @@ def _error(days: Floats) -> Floats:
     mean = np.where(there, days, 0.0).sum(0) / np.maximum(count, 1)
     squares = (np.where(there, days - mean, 0.0) ** 2).sum((0, 1))
     free = np.maximum((count - 1).clip(0).sum(0), 1)
-    return np.sqrt(squares / free / np.maximum(np.median(count, axis=0), 1.0))
+    return np.asarray(np.sqrt(squares / free / np.maximum(np.median(count, axis=0), 1.0)))
 
 
 def _written(numbers: Floats) -> list[float | None]:
