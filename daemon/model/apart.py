@@ -42,7 +42,7 @@ FEWEST_ASSETS = 3
 FEWEST_DAYS = 3
 """To know what a day scatters."""
 HALF = 0.5
-"""The share of its rows that makes a day of an asset."""
+"""The share of its rows that makes an hour or a day of an asset."""
 CHANCE = 2.0
 """Errors that a move may be by chance."""
 SIZE = 0.05
@@ -75,34 +75,33 @@ def standing(history: Sequence[Segment], period_ns: int) -> dict[str, Any] | Non
     Returns:
         Per asset of the ``assets`` the event time of its oldest row, and means and spreads by sensor, raw units (None: not known); the
         ``weights`` of both relations, and the ``errors`` by sensor of a move and of what each relation leaves of it, in these spreads. None
-        of fewer than ``FEWEST_ASSETS`` or ``FEWEST_DAYS``, or of too many sensors.
+        of fewer than ``FEWEST_ASSETS`` with ``FEWEST_DAYS``, or of too many sensors.
     """
     C = history[0].values.shape[1] if history else 0
     if not 0 < 2 * C * C <= MOST_NUMBERS:
         return None
-    known = with_a_day(history, period_ns, 2 * C)
-    if len(known) < FEWEST_ASSETS:
-        return None
     assets, hours, days = {}, [], []
-    for asset, segments in known.items():
+    for asset, segments in with_a_day(history, period_ns, 2 * C).items():
         values = np.concatenate([one.values for one in segments])
         rows = np.concatenate([one.first_row + np.arange(len(one.values)) for one in segments])
         mean, spread = _mean_and_spread(values)
-        oldest = int(rows.min()) * period_ns
-        assets[asset] = {"since_ns": oldest, "mean": _written(mean), "spread": _written(spread)}
         with np.errstate(all="ignore"):
             off = (values - mean) / spread
         off = np.where(np.isfinite(off), off, 0.0)
+        by_day = _means(off, rows, max(DAY_NS // period_ns, 1))
+        if len(by_day[0]) < FEWEST_DAYS:
+            continue
+        days.append(by_day)
         hours.append(_means(off, rows, max(HOUR_NS // period_ns, 1)))
-        days.append(_means(off, rows, max(DAY_NS // period_ns, 1)))
+        oldest = int(rows.min()) * period_ns
+        assets[asset] = {"since_ns": oldest, "mean": _written(mean), "spread": _written(spread)}
+    if len(assets) < FEWEST_ASSETS:
+        return None
     weights = [
         _weights(np.concatenate([means for _, means in hours])),
         _weights(_beside(hours).reshape(-1, C)),
     ]
-    by_day = _beside(days)  # (D, A, C)
-    if by_day.shape[0] < FEWEST_DAYS:
-        return None
-    errors = [_error(one) for one in _seen(by_day, weights)]
+    errors = [_error(one) for one in _seen(_beside(days), weights)]
     return {
         "assets": assets,
         "weights": [[_written(row) for row in each] for each in weights],

@@ -135,7 +135,10 @@ def test_of_fewer_than_three_assets_or_days_nothing_is_known(model: Bundle) -> N
     assert standing(history, PERIOD) is not None
     short = [*history[:2], Segment("pump-2", 0, history[2].values[: DAY - 1])]
     days = [dataclasses.replace(one, values=one.values[: 2 * DAY]) for one in history]
-    for few in ([], history[:2], short, days):
+    holes = [
+        Segment("pump-2", 5 * day * DAY, history[2].values[: DAY // 3]) for day in range(6)
+    ]  # two days of rows
+    for few in ([], history[:2], short, days, [*history[:2], *holes]):
         assert standing(few, PERIOD) is None
     # Nor where two of them only are known to both.
     others = [dataclasses.replace(one, asset=f"new-{one.asset}") for one in fleet(10, names=NAMES[1:])]
