@@ -13,7 +13,8 @@ says how far an asset has moved since, less the median of what all assets have m
 * **Less chance.** Each of these three has an error: what it scatters from day to day within an asset, over the root of the days. And
   spreads are not known better than to ``SIZE``, so that of what all have moved as much may seem to be one's own.
 
-Days' scatter as the unit was tried: machines whose load wanders over weeks move by many of the scatters of the days before.
+A season that one machine has more of than the others and that none of its sensors shows (a pump outdoors, without a sensor of the weather) is
+not told from wear: people decide. Days' scatter as the unit was tried: machines whose load wanders over weeks move by many of the scatters of the days before.
 
 **What people let in.** A change of an asset that people called normal is no departure. An asset is compared with where it was in the first
 model of the line whose rows of it are all newer than what was last let in of it; until there is one it is not compared. Rows
