@@ -88,8 +88,8 @@ def asset_levels(history: Sequence[Segment], period_ns: int) -> dict[str, list[f
 
     Of the first assets by name, ``MOST_NUMBERS`` in all.
     """
-    known = _with_a_day(history, period_ns, history[0].values.shape[1])
-    return {asset: _means(np.concatenate(parts)) for asset, parts in known.items()}
+    known = with_a_day(history, period_ns, history[0].values.shape[1])
+    return {asset: _means(np.concatenate([one.values for one in mine])) for asset, mine in known.items()}
 
 
 def roughness(history: Sequence[Segment], period_ns: int) -> dict[str, Any]:
@@ -99,27 +99,27 @@ def roughness(history: Sequence[Segment], period_ns: int) -> dict[str, Any]:
         Of each ``QUANTILES`` by sensor the size of changes, raw units; None where there are too few. Assets as those
         of ``asset_levels``.
     """
-    known = _with_a_day(history, period_ns, len(QUANTILES) * history[0].values.shape[1])
+    known = with_a_day(history, period_ns, len(QUANTILES) * history[0].values.shape[1])
     return {
-        "all": _roughness([segment.values for segment in history]),
-        "assets": {asset: _roughness(parts) for asset, parts in known.items()},
+        "all": _roughness(history),
+        "assets": {asset: _roughness(mine) for asset, mine in known.items()},
     }
 
 
-def _with_a_day(history: Sequence[Segment], period_ns: int, numbers: int) -> dict[str, list[Floats]]:
-    """The rows of the assets with ``ANCHOR_DAYS`` of them: the first by name, as many as ``numbers`` each leave room for."""
-    parts: dict[str, list[Floats]] = {}
+def with_a_day(history: Sequence[Segment], period_ns: int, numbers: int) -> dict[str, list[Segment]]:
+    """The segments of the assets with ``ANCHOR_DAYS`` of rows: the first by name, as many as ``numbers`` each leave room for."""
+    parts: dict[str, list[Segment]] = {}
     for segment in history:
-        parts.setdefault(segment.asset, []).append(segment.values)
+        parts.setdefault(segment.asset, []).append(segment)
     needed = ANCHOR_DAYS * DAY_NS / period_ns
-    long = [asset for asset in sorted(parts) if sum(map(len, parts[asset])) >= needed]
+    long = [asset for asset in sorted(parts) if sum(len(one.values) for one in parts[asset]) >= needed]
     return {asset: parts[asset] for asset in long[: MOST_NUMBERS // numbers]}
 
 
-def _roughness(parts: Sequence[Floats]) -> list[list[float | None]]:
+def _roughness(history: Sequence[Segment]) -> list[list[float | None]]:
     """The ``QUANTILES`` (Q, C), rounded to nine digits."""
     with np.errstate(all="ignore"):
-        changes = np.abs(np.concatenate([np.diff(values, axis=0) for values in parts]))
+        changes = np.abs(np.concatenate([np.diff(one.values, axis=0) for one in history]))
     found = []
     for column in changes.T:
         some = column[np.isfinite(column) & (column > 0.0)]

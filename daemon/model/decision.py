@@ -18,6 +18,7 @@ IN_WORDS: Mapping[str, str] = {
     "active_units": "active latents",
     "anchor_distance": "distance from the anchor",
     "anchor_roughness": "changes from row to row, beside the anchor's",
+    "anchor_apart": "distance of an asset from the others, beside the anchor's",
     "anchor_recall": "share of injected faults found, beside the anchor's",
     "episodes": "episodes on held-out normal rows",
     "incumbent_episodes": "episodes, beside those of the model in force",

@@ -17,10 +17,11 @@ All must hold:
 * every *golden incident*, an episode that people confirmed, that the incumbent finds (see ``golden_incidents``);
 * on held-out rows: likelihood no worse than that of pPCA fitted on the same training data.
 
-Each of these compares with the incumbent, and what each allows is learned again at the next retraining. So three rules compare
+Each of these compares with the incumbent, and what each allows is learned again at the next retraining. So four rules compare
 with the beginning of the line of models (see ``anchor``): no sensor may have moved further than ``ANCHOR_LIMIT`` from where it was, but for
 what is a season rather than wear; none may change more than ``ROUGHNESS_LIMIT`` times as much from row to row, for
-noise hides faults of its size; and recall may be at most ``ANCHOR_RECALL_MARGIN`` below what it was, and what
+noise hides faults of its size; no asset may have moved further than ``APART_LIMIT`` away from the others of its fleet (see ``apart``); and
+recall may be at most ``ANCHOR_RECALL_MARGIN`` below what it was, and what
 chance allows. Beyond that the operator decides: a model that is trained by hand, or put in force against the gate, begins a new
 line. What people have called normal begins recall anew.
 
@@ -46,6 +47,7 @@ from daemon.budget import Budget
 from daemon.detector import Detector, Verdicts, Windows
 from daemon.domain import DAY_NS, NO_CONDITION, AlarmPolicy, Floats, Ints, Mask, Segment
 from daemon.model.anchor import ANCHOR, moved, roughened
+from daemon.model.apart import departed
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.model.drill import FOUND
@@ -67,6 +69,9 @@ ANCHOR_LIMIT = 3.0
 ROUGHNESS_LIMIT = 2.0
 """How many times as much as the anchor's a sensor may change from row to row, see ``anchor.roughened``: a fault must not have to
 be twice as large to stand out. Over 60 simulated days of a season, honest candidates of three kinds of machine had 1.08 at most."""
+APART_LIMIT = 0.2
+"""Standard deviations within an asset that it may move away from the others beyond chance, see ``apart.departed``. Over 60 simulated days
+honest ones of four kinds of machine, whose loads wandered over weeks or of which one rested for a week in turn, had .14 at most."""
 ANCHOR_RECALL_MARGIN = 0.1
 """What may be lost of recall over all retrainings; ``RECALL_MARGIN`` at each of five. Those candidates that passed all else lost .07 at most."""
 RECALL = "recall"
@@ -305,6 +310,10 @@ def gate(
             figures["anchor_roughness"] = rougher.factor
             why = f"{rougher}: noise that grows is not learned unasked, train a model to begin with it"
             rules.at_most("anchor_roughness", rougher.factor, ROUGHNESS_LIMIT, why)
+        if (departure := departed(candidate)) is not None:
+            figures["anchor_apart"] = departure.distance
+            why = f"{departure}: what one asset does alone is not learned unasked, train a model to begin with it"
+            rules.at_most("anchor_apart", departure.distance, APART_LIMIT, why)
     detector = candidate.detector()
     alarms, days = _episodes(detector, held_out, policy, candidate.period_ns, hop)
     allowed = budget.allowed(days, len({segment.asset for segment in held_out}))

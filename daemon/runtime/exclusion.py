@@ -168,6 +168,17 @@ class AlertedEpisodes:
         ]
         return max([-1, *rows, *self.accepted.values()])
 
+    def let_in_ns(self, verdicts: Mapping[str, Verdict]) -> dict[str, int]:
+        """Per asset the newest row of what alarmed and is learned: by a verdict, as an accepted regime, or as one that lasts."""
+        normal = (Verdict.FALSE_ALARM, Verdict.PLANNED)
+        newest = dict(self.accepted)
+        for fingerprint, mine in self._alerts.items():
+            learned = [span.row_ns for span in self._learned.get(fingerprint, [])]
+            for one in (span for spans in mine.values() for span in spans):
+                rows = [*learned, one.row_ns] if verdicts.get(fingerprint) in normal else learned
+                newest[one.asset] = max([newest.get(one.asset, -1), *rows])
+        return {asset: row for asset, row in newest.items() if row >= 0}
+
     def confirmed(self, verdicts: Mapping[str, Verdict]) -> list[Incident]:
         """The confirmed episodes that are over, the newest last."""
         found = []

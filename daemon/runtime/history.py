@@ -64,6 +64,10 @@ class FoundHistory:
     golden: Sequence[GoldenIncident] = ()  # confirmed incidents that the incumbent does not have
     dismissed: frozenset[str] = frozenset()  # episodes, by fingerprint, that are no confirmed incidents
     called_normal_ns: int = -1  # the newest row of an alert that people have called normal; -1: none
+    newest_from_row: int = -FOREVER  # rows before are of the sample
+    let_in_ns: Mapping[str, int] = field(
+        default_factory=dict
+    )  # per asset the newest row that alarmed and is learned
 
 
 @runtime_checkable
@@ -78,6 +82,10 @@ class UnreadHistory(Protocol):
             DaemonError: it cannot be read.
         """
         ...
+
+
+Past = Sequence[Segment] | FoundHistory | UnreadHistory
+"""What a training learns from."""
 
 
 @runtime_checkable
@@ -123,7 +131,7 @@ class History(Protocol):
         """The history of a first training: ``rows`` observed rows, or at least ``least`` of them."""
         ...
 
-    def newest(self, until_ns: int) -> Sequence[Segment] | UnreadHistory:
+    def newest(self, until_ns: int) -> FoundHistory | UnreadHistory:
         """The history of a retraining: the newest rows before an event time."""
         ...
 
@@ -172,6 +180,8 @@ class TrainingHistory:
         self.rows = 0
         self._blocks: deque[RowBlock] = deque()
         self._alerted: dict[str, _Alerted] = {}  # by fingerprint
+        self.let_in_ns: dict[str, int] = {}
+        """Per asset the newest row of a regime that is learned, or is normal from there on."""
 
     def alerted(self, events: Iterable[AlertEvent]) -> None:
         """Take alerts, of which those of regimes may say that their rows are to be learned."""
@@ -181,6 +191,8 @@ class TrainingHistory:
             if event.concerns(AlertKind.ANOMALY) or event.concerns(AlertKind.DEVIATION):
                 known, row = self._alerted.get(event.fingerprint), self.spec.row(event.row_ns)
                 learned = () if known is None else known.learned
+                if event.regime is not None and (event.regime.learned or event.regime.accepted):
+                    self.let_in_ns[event.asset] = max(event.row_ns, self.let_in_ns.get(event.asset, -1))
                 lasts = bool(learned) and learned[-1][1] == FOREVER
                 if event.regime is not None and event.regime.learned:
                     if not lasts:
@@ -298,9 +310,10 @@ class ReleasedHistory:
         """See ``History``; all released rows: the pipeline's training cut ends a chunk at ``rows``."""
         return self._recent.segments()
 
-    def newest(self, until_ns: int) -> Sequence[Segment]:
+    def newest(self, until_ns: int) -> FoundHistory:
         """See ``History``."""
-        return self._recent.segments(self._spec.row(until_ns))
+        recent = self._recent
+        return FoundHistory(recent.segments(self._spec.row(until_ns)), let_in_ns=dict(recent.let_in_ns))
 
     def plan_stops(self, planned: Sequence[MaintenanceWindow]) -> None:
         """See ``History``."""

@@ -39,7 +39,7 @@ from daemon.model.bundle import Bundle
 from daemon.runtime.compatibility import check_compatible, event_time_in, learned_until_ns
 from daemon.runtime.fallback import Fallback
 from daemon.runtime.fire_drill import FireDrill
-from daemon.runtime.history import History, RecordHistory, ReleasedHistory
+from daemon.runtime.history import History, Past, RecordHistory, ReleasedHistory
 from daemon.runtime.schedule import TrainingSchedule
 from daemon.runtime.shadow import InShadow, ShadowDecision, decision_on
 from daemon.runtime.trainer import Trainer, TrainingJob, TrainingResult
@@ -351,6 +351,7 @@ class StreamRun:
         if self.shadow is not None and not self.schedule.requested:
             return None
         plan, until_ns = self.plan, None
+        past: Past | None
         if self.detector is None:
             past = self.schedule.first_history(self.observed_rows)
             if past is None:

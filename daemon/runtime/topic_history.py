@@ -168,6 +168,8 @@ class TopicHistory:
             left_out=left_out,
             golden=golden,
             called_normal_ns=published.alerts.called_normal_ns(published.verdicts),
+            newest_from_row=recent_row,
+            let_in_ns=published.alerts.let_in_ns(published.verdicts),
             dismissed=frozenset(f for f, v in published.verdicts.items() if v is not Verdict.CONFIRMED),
         )
 

@@ -34,8 +34,8 @@ from daemon.errors import INTERRUPTED, DaemonError
 from daemon.model.decision import Decision
 from daemon.model.golden_incidents import inherited
 from daemon.runtime.compatibility import event_time_in
-from daemon.runtime.history import FoundHistory, HistoryNotReady, UnreadHistory
-from daemon.runtime.segmenting import ends_at, part_of, span_of
+from daemon.runtime.history import FoundHistory, HistoryNotReady, Past, UnreadHistory
+from daemon.runtime.segmenting import FOREVER, between, ends_at, part_of, span_of
 from daemon.trigger import UNKNOWN, Cause, Trigger
 
 HELD_OUT = 0.2
@@ -71,7 +71,7 @@ class TrainingJob:
     policy: AlarmPolicy
     budget: Budget
     drift_rows: int
-    history: Sequence[Segment] | UnreadHistory
+    history: Past
     incumbent: bytes | None = None  # None: a first training, on all of the history and without a gate
     strict: bool = True  # fail rather than calibrate a shorter window than the stream's
     until_ns: int | None = None  # event time that the history ends at; None: where its rows end
@@ -117,15 +117,16 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
 
     share_read = 0.3 if isinstance(job.history, UnreadHistory) else 0.0
     try:
-        found = (
-            job.history.read(report) if isinstance(job.history, UnreadHistory) else FoundHistory(job.history)
-        )
+        found = job.history.read(report) if isinstance(job.history, UnreadHistory) else job.history
     except HistoryNotReady as error:
         return ended(str(error), later=True, postponed=True)
     except (DaemonError, OSError) as error:
         return ended(str(error), later=True)
+    if not isinstance(found, FoundHistory):
+        found = FoundHistory(found)
     # torch is imported here and not above: only the training process needs these modules.
     from daemon.model.anchor import anchored
+    from daemon.model.apart import APART, anchored_apart, standing
     from daemon.model.bundle import Bundle
     from daemon.model.promotion import CALLED_NORMAL, gate, recall_anchored
     from daemon.model.training import CalibrationTarget, train
@@ -165,11 +166,14 @@ def learn(job: TrainingJob, progress: Progress | None = None) -> TrainingResult:
     decision = Decision(True, "first model" if first else "no model to compare with")
     before = () if incumbent is None else incumbent.golden
     bundle = bundle.with_golden(inherited(before, found.golden, found.dismissed))
+    newest = between(segments, found.newest_from_row, FOREVER)
+    if (places := standing(newest, job.spec.period_ns)) is not None:
+        bundle = dataclasses.replace(bundle, facts={**bundle.facts, APART: places})
     if incumbent is not None:
         origin["parent"] = incumbent.version
         if found.called_normal_ns > (event_time_in(incumbent.facts, "trained_until") or 0):
             bundle = dataclasses.replace(bundle, facts={**bundle.facts, CALLED_NORMAL: True})
-        bundle = anchored(bundle, incumbent)
+        bundle = anchored_apart(anchored(bundle, incumbent), incumbent, found.let_in_ns)
         # Both are compared at the budget of this training.
         at_budget = dataclasses.replace(incumbent, calibration=incumbent.calibration.for_budget(job.budget))
         decision = gate(bundle, at_budget, newer, job.policy, job.budget, job.spec.hop)

@@ -274,6 +274,28 @@ def test_of_an_open_episode_that_was_planned_what_follows_is_learned() -> None:
     assert seconds_of(history, "p1") == [*range(100 - MARGIN), *range(151, 300)]
 
 
+@pytest.mark.parametrize(
+    ("verdict", "let_in"),
+    [(None, {}), (Verdict.CONFIRMED, {}), (Verdict.FALSE_ALARM, {"p1": 120}), (Verdict.PLANNED, {"p1": 120})],
+)
+def test_a_verdict_says_up_to_when_rows_of_an_asset_were_let_in(
+    verdict: Verdict | None, let_in: dict[str, int]
+) -> None:
+    messages = [alert("p1", 100, 105), alert("p1", 100, 120, Phase.CLOSED), alert("p2", 130, 140)]
+    verdicts = {} if verdict is None else {fingerprint(messages[0]): verdict}
+    found = named(*messages).let_in_ns(verdicts)
+    assert found == {asset: (BASE_S + row) * SECOND_NS for asset, row in let_in.items()}
+
+
+def test_rows_of_a_regime_are_let_in_as_long_as_it_may_be_learned() -> None:
+    messages = [alert("p1", 100, row, Phase.UPDATED) for row in (110, 150, 200)]
+    assert named(*messages).let_in_ns({}) == {}
+    assert named(messages[0], regime(messages[1])).let_in_ns({}) == {"p1": (BASE_S + 150) * SECOND_NS}
+    accepted = b'"regime":{"since":"2023-11-14T22:00:00Z","learned":false,"accepted":true},"contributors"'
+    closing = alert("p1", 100, 220, Phase.CLOSED).replace(b'"contributors"', accepted)
+    assert named(*messages, closing).let_in_ns({}) == {"p1": (BASE_S + 220) * SECOND_NS}
+
+
 def test_a_confirmed_incident_is_left_out_also_where_it_was_a_regime() -> None:
     since = iso((BASE_S + 110) * SECOND_NS)
     messages = [alert("p1", 100, 105), regime(alert("p1", 100, 150, Phase.UPDATED), since)]

@@ -25,7 +25,7 @@ def test_rows_after_the_end_of_a_history_are_excluded() -> None:
     assert (learned.asset, len(learned.values)) == ("a", 50)
     released = ReleasedHistory(SPEC, 1_000)
     released.add(block("a", range(60)))
-    assert [len(s.values) for s in released.newest(40 * SECOND_NS)] == [40]
+    assert [len(s.values) for s in released.newest(40 * SECOND_NS).segments] == [40]
     assert [len(s.values) for s in released.first(60, 60)] == [60]
 
 
@@ -69,6 +69,16 @@ def test_a_regime_is_learned_once_its_alert_says_so_but_for_the_rows_of_another_
         (0, 200 - 2 * SPEC.window),
         (220 + 2 * SPEC.window, 180 - 2 * SPEC.window),
     ]
+
+
+def test_a_history_says_up_to_when_rows_of_a_regime_were_let_in() -> None:
+    released = ReleasedHistory(SPEC, 1_000)
+    released.add(block("a", range(400)))
+    released.alerted([alerted("regime", 100, 100, Phase.OPENED)])
+    assert released.newest(400 * SECOND_NS).let_in_ns == {}
+    released.alerted([alerted("regime", 100, 300, Phase.UPDATED, learned=True)])
+    released.alerted([alerted("regime", 100, 320, Phase.CLOSED), alerted("fault", 350, 360, Phase.OPENED)])
+    assert released.newest(400 * SECOND_NS).let_in_ns == {"a": 300 * SECOND_NS}
 
 
 def test_rows_of_a_slow_trend_are_not_learned_though_none_of_them_is_firing() -> None:

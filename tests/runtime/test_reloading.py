@@ -11,6 +11,7 @@ import yaml
 from daemon.adapters.telemetry import Metrics, Reporter, Status
 from daemon.config import Settings, load
 from daemon.domain import SECOND_NS, Assigned, InputPartition, PolledRecords
+from daemon.runtime.history import FoundHistory
 from daemon.runtime.reloading import Changed, Reloading
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 
@@ -69,7 +70,9 @@ def test_a_changed_file_is_used_where_the_pipeline_can_be_committed(running: Run
     list(running.pipeline.feed(PolledRecords(running.pipeline.partition, [])))
     assert episodes.policy.refractory == 90
     assert episodes.maintenance.covers("p1", 10 * SECOND_NS // running.stream.spec.period_ns)
-    assert running.stream.history.newest(0) == []
+    past = running.stream.history.newest(0)
+    assert isinstance(past, FoundHistory)
+    assert past.segments == []
 
 
 def test_a_file_that_is_being_written_is_left_alone_until_it_rests(running: Running) -> None:

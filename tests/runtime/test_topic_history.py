@@ -463,7 +463,7 @@ async def test_beside_the_newest_rows_a_retraining_has_a_sample_of_as_many_from_
     seconds = seconds_of(one.segments, "p0")
     assert len(seconds) == len(set(seconds)) == 1_000  # 25 pieces of 20 seconds, and the newest 500
     assert seconds[-500:] == list(range(5_500, 6_000))
-    assert one.sampled == 1_000
+    assert (one.sampled, one.newest_from_row) == (1_000, BASE_S + 5_500)
     early = [second for second in seconds if second < 5_500]
     assert min(early) < 1_000 < 4_500 < max(early)
     margin = 2 * SPEC.window

@@ -352,3 +352,43 @@ def test_rows_of_a_sample_are_not_counted_for_what_is_held_out(incumbent: Bundle
     assert Bundle.from_bytes(outcome.bundle).facts["rows"] == 1_800  # a fifth of the newest 1,000 is held out
     assert (outcome.rows, outcome.parent, outcome.left_out) == (2_000, incumbent.version, {"alerts": 7})
     assert outcome.span_ns == (8_000 * WINDOWED.period_ns, 9_999 * WINDOWED.period_ns)
+
+
+# ------------------------------------------------------------------ where assets are beside each other
+SLOW = replace(WINDOWED, period_ns=600 * SECOND_NS)
+
+
+def fleet_of(first_day: int, offset: float = 0.0) -> list[Segment]:
+    """Three assets over four days, the first apart by an offset of its first sensor."""
+    made = []
+    for i, asset in enumerate("abc"):
+        rows = rows_of(576, first=first_day * 144, asset=asset)
+        own = np.random.default_rng([i, first_day]).standard_normal(rows.values.shape)
+        made.append(replace(rows, values=rows.values + own + [offset if asset == "a" else 0.0, 0.0]))
+    return made
+
+
+def test_a_model_keeps_where_assets_were_and_what_people_let_in_is_its_beginning() -> None:
+    outcome = learn(taught(fleet_of(0), spec=SLOW))
+    assert outcome.bundle is not None
+    first = Bundle.from_bytes(outcome.bundle)
+    assert first.facts["apart"]["assets"].keys() == {"a", "b", "c"}
+    moved = FoundHistory(fleet_of(20, offset=1.5))
+    alone, let_in = (
+        learn(taught(replace(moved, let_in_ns=let_in), first, spec=SLOW)) for let_in in ({}, {"a": 0})
+    )
+    for outcome, known in ((alone, {"a", "b", "c"}), (let_in, {"b", "c"})):
+        assert outcome.bundle is not None
+        assert outcome.decision is not None
+        assert Bundle.from_bytes(outcome.bundle).facts["anchor"]["apart"]["assets"].keys() == known
+        judged = {rule.name: rule.passed for rule in outcome.decision.rules}
+        assert judged.get("anchor_apart") == (False if len(known) == 3 else None)
+
+
+def test_where_assets_are_is_of_the_newest_rows_without_a_sample_of_older_ones() -> None:
+    newest, sample = fleet_of(20), fleet_of(2, offset=9.0)
+    found = FoundHistory([*sample, *newest], sampled=3 * 576, newest_from_row=20 * 144)
+    both = learn(taught(found, spec=SLOW)), learn(taught(newest, spec=SLOW))
+    mixed, alone = (Bundle.from_bytes(one.bundle) for one in both if one.bundle is not None)
+    assert mixed.facts["apart"] == alone.facts["apart"]
+    assert mixed.facts["levels"] != alone.facts["levels"]

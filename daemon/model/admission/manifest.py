@@ -140,6 +140,29 @@ class RoughnessFacts(msgspec.Struct, frozen=True):
         return {len(of) for entry in (self.all, *self.assets.values()) for of in entry}
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Of one asset; see ``apart.standing``."""
+
+    since_ns: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
+    mean: tuple[float | None, ...]
+    spread: tuple[Number | None, ...]
+
+
+class ApartFacts(msgspec.Struct, frozen=True):
+    """See ``apart.standing`` and ``apart.anchored_apart``."""
+
+    assets: Annotated[dict[Asset, Standing], Meta(max_length=100_000)]
+    weights: Annotated[tuple[tuple[tuple[float, ...], ...], ...], Meta(min_length=2, max_length=2)]
+    errors: Annotated[tuple[tuple[Number, ...], ...], Meta(min_length=3, max_length=3)]
+
+    @property
+    def widths(self) -> set[int]:
+        """Of how many sensors its entries are."""
+        known = {len(of) for one in self.assets.values() for of in (one.mean, one.spread)}
+        rows = [row for weights in self.weights for row in (weights, *weights)]
+        return {*known, *map(len, (*rows, *self.errors))}
+
+
 class RecallFacts(msgspec.Struct, frozen=True):
     """See ``promotion.recall_anchored``."""
 
@@ -159,6 +182,7 @@ class Anchor(msgspec.Struct, frozen=True):
     own_scale: tuple[Annotated[float, Meta(gt=0.0)], ...] | None = None
     roughness: RoughnessFacts | None = None
     recall: RecallFacts | None = None
+    apart: ApartFacts | None = None
 
     @property
     def widths(self) -> set[int]:
@@ -166,22 +190,29 @@ class Anchor(msgspec.Struct, frozen=True):
         rows = () if self.weights is None else (*self.weights, self.weights)
         own = () if self.own_scale is None else (self.own_scale,)
         rough = set() if self.roughness is None else self.roughness.widths
-        return {*map(len, (self.mean, self.scale, self.seen, *own, *rows, *self.assets.values())), *rough}
+        apart = set() if self.apart is None else self.apart.widths
+        return {
+            *map(len, (self.mean, self.scale, self.seen, *own, *rows, *self.assets.values())),
+            *rough,
+            *apart,
+        }
 
 
 class LevelFacts(msgspec.Struct, frozen=True):
-    """The entries of ``facts`` about assets, which are optional: their means and roughness, see ``anchor``, and which have
-    levels, see ``levels.AssetLevels``."""
+    """The entries of ``facts`` about assets, which are optional: their means and roughness, see ``anchor``, where they are
+    beside each other, see ``apart``, and which have levels, see ``levels.AssetLevels``."""
 
     levels: Levels = {}
     roughness: RoughnessFacts | None = None
+    apart: ApartFacts | None = None
     levelled: Annotated[tuple[Asset, ...], Meta(min_length=2, max_length=100_000)] | None = None
 
     @property
     def widths(self) -> set[int]:
         """Of how many sensors its entries are; empty if there are none."""
         rough = set() if self.roughness is None else self.roughness.widths
-        return {*map(len, self.levels.values()), *rough}
+        apart = set() if self.apart is None else self.apart.widths
+        return {*map(len, self.levels.values()), *rough, *apart}
 
 
 class ConditionFacts(msgspec.Struct, frozen=True):
@@ -277,7 +308,7 @@ def read_manifest(data: bytes, known: Collection[int]) -> Manifest:
             if anchor.widths != {len(manifest.sensors)}:
                 raise BundleError("damaged bundle: its anchor is of other sensors")
         if not msgspec.convert(manifest.facts, LevelFacts).widths <= {len(manifest.sensors)}:
-            raise BundleError("damaged bundle: its assets' means or roughness are of other sensors")
+            raise BundleError("damaged bundle: its assets' means, roughness or places are of other sensors")
     except RecursionError as error:
         raise BundleError("damaged bundle: its manifest is nested too deeply") from error
     except (msgspec.MsgspecError, ValueError) as error:

@@ -15,6 +15,8 @@ from tests.model.admission.conftest import GROWTH, files, parts, put_together
 
 ANCHOR = {"version": "x", "mean": [0.0] * 4, "scale": [1.0] * 4, "seen": [True] * 4}
 ROUGH = {"all": [[1.0] * 4] * 3, "assets": {}}
+PLACE = {"since_ns": 0, "mean": [0.0] * 4, "spread": [1.0] * 4}
+APART = {"assets": {"a": PLACE}, "weights": [[[0.0] * 4] * 4] * 2, "errors": [[0.0] * 4] * 3}
 
 
 @pytest.mark.parametrize(
@@ -48,16 +50,28 @@ ROUGH = {"all": [[1.0] * 4] * 3, "assets": {}}
         ({"facts": {"anchor": {**ANCHOR, "weights": [[1.0]]}}}, "its anchor is of other sensors"),
         ({"facts": {"anchor": {**ANCHOR, "weights": []}}}, "its anchor is of other sensors"),
         ({"facts": {"anchor": {**ANCHOR, "assets": {"a": [1.0]}}}}, "its anchor is of other sensors"),
-        ({"facts": {"levels": {"a": [1.0]}}}, "its assets' means or roughness are of other sensors"),
+        ({"facts": {"levels": {"a": [1.0]}}}, "its assets' means, roughness or places are of other sensors"),
         (
             {"facts": {"roughness": {"all": [[1.0], [1.0], [1.0]], "assets": {}}}},
-            "its assets' means or roughness are of other sensors",
+            "its assets' means, roughness or places are of other sensors",
         ),
         ({"facts": {"roughness": {**ROUGH, "assets": {"a": [[1.0], [1.0], [1.0]]}}}}, "of other sensors"),
         ({"facts": {"roughness": {"all": [[1.0] * 4], "assets": {}}}}, "damaged bundle"),
         ({"facts": {"roughness": {"all": [[-1.0] * 4] * 3, "assets": {}}}}, "damaged bundle"),
         (
             {"facts": {"anchor": {**ANCHOR, "roughness": {"all": [[1.0]] * 3, "assets": {}}}}},
+            "its anchor is of other sensors",
+        ),
+        (
+            {"facts": {"apart": {**APART, "assets": {"a": {**PLACE, "mean": [1.0]}}}}},
+            "places are of other sensors",
+        ),
+        ({"facts": {"apart": {**APART, "weights": [[[1.0] * 4] * 3] * 2}}}, "places are of other sensors"),
+        ({"facts": {"apart": {**APART, "errors": [[1.0]] * 3}}}, "places are of other sensors"),
+        ({"facts": {"apart": {**APART, "errors": [[1.0] * 4]}}}, "damaged bundle"),
+        ({"facts": {"apart": {**APART, "assets": {"a": {**PLACE, "spread": [-1.0] * 4}}}}}, "damaged bundle"),
+        (
+            {"facts": {"anchor": {**ANCHOR, "apart": {**APART, "errors": [[1.0]] * 3}}}},
             "its anchor is of other sensors",
         ),
         ({"facts": {"anchor": {**ANCHOR, "recall": {"share": 1.1, "faults": 200}}}}, "damaged bundle"),
