@@ -243,10 +243,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Records(Sequence[Record]):
     """Records as columns, for a source that gets many at once: no object per record."""
 
-    offsets: Sequence[int]
+    offsets: Ints  # (B,)
     keys: Sequence[bytes | None]
     values: Sequence[bytes]
-    timestamps_ns: Sequence[int]
+    timestamps_ns: Ints  # (B,)
     appended: bool = False  # the timestamps are the broker's (LogAppendTime), not the producer's
     headers: Sequence[Sequence[tuple[str, bytes | None]]] = ()  # (): none of the records has any
     topic: str = ""
@@ -270,15 +270,16 @@ class Records(Sequence[Record]):
                 self.topic,
             )
         headers = self.headers[at] if self.headers else ()
-        return Record(
-            self.offsets[at], self.keys[at], self.values[at], self.timestamps_ns[at], headers, self.topic
-        )
+        offset, stamp_ns = int(self.offsets[at]), int(self.timestamps_ns[at])
+        return Record(offset, self.keys[at], self.values[at], stamp_ns, headers, self.topic)
 
     def __iter__(self) -> Iterator[Record]:
-        headers = self.headers or repeat(())
-        return map(
-            Record, self.offsets, self.keys, self.values, self.timestamps_ns, headers, repeat(self.topic)
+        headers, offsets, stamps = (
+            self.headers or repeat(()),
+            self.offsets.tolist(),
+            self.timestamps_ns.tolist(),
         )
+        return map(Record, offsets, self.keys, self.values, stamps, headers, repeat(self.topic))
 
 
 class Disposition(StrEnum):

@@ -17,6 +17,7 @@ from daemon.adapters.ports import Sink, Source
 from daemon.adapters.telemetry import Reporter
 from daemon.domain import (
     InputPartition,
+    Ints,
     Output,
     PartitionCommit,
     Position,
@@ -35,11 +36,11 @@ STATES_PER_PAUSE = 500
 """Records of state that are made between two pauses: some 10 ms."""
 
 
-def timestamps_ns(items: Sequence[Record | Reading]) -> Sequence[int]:
+def timestamps_ns(items: Sequence[Record | Reading]) -> Ints:
     """The Kafka timestamps of polled records; empty for readings, which have none."""
     if isinstance(items, Records):
         return items.timestamps_ns
-    return [item.timestamp_ns for item in items if isinstance(item, Record)]
+    return np.array([item.timestamp_ns for item in items if isinstance(item, Record)], np.int64)
 
 
 class Committer:
@@ -77,7 +78,7 @@ class Committer:
         self._committed: dict[InputPartition, Position] = {}
         self._unsent: dict[InputPartition, list[Output]] = {}
         # Polls whose outputs cannot be read yet: when they arrived, and their records' timestamps in ns.
-        self._arrived: dict[InputPartition, list[tuple[float, Sequence[int]]]] = {}
+        self._arrived: dict[InputPartition, list[tuple[float, Ints]]] = {}
         self._newest_ns: dict[InputPartition, int] = {}  # Kafka timestamp of the newest record processed
 
     def assigned(self, partition: InputPartition) -> None:
@@ -121,8 +122,8 @@ class Committer:
             replayed: its outputs were published by a predecessor.
         """
         stamps = timestamps_ns(items)
-        if stamps:
-            self._newest_ns[partition] = stamps[-1]
+        if len(stamps):
+            self._newest_ns[partition] = int(stamps[-1])
         if not replayed:
             self._arrived.setdefault(partition, []).append((began, stamps))
         if self._sink is not None:
@@ -140,8 +141,7 @@ class Committer:
         name = self._names[partition.topic]
         now, wall = time.perf_counter(), time.time()
         for arrived, stamps in self._arrived.pop(partition, ()):
-            known = np.asarray(stamps, np.float64)
-            latencies = np.maximum(wall - known[known > 0] / 1e9, 0.0)
+            latencies = np.maximum(wall - stamps[stamps > 0] / 1e9, 0.0)
             self._reporter.poll_durable(name, now - arrived, latencies)
 
     # -------------------------------------------------------------- positions

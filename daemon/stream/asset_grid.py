@@ -32,9 +32,10 @@ NEVER = -1
 
 def value_hashes(values: Floats) -> ValueHashes:
     """(B,) hashes of rows of values (B, C), never 0: equal for equal rows, with NaN equal to NaN and -0.0 to 0.0."""
-    bits = np.ascontiguousarray(values + 0.0).view(np.uint64)  # -0.0 is 0.0
-    bits = np.where(np.isnan(values), np.uint64(0x9E3779B97F4A7C15), bits)
-    bits = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = np.ascontiguousarray(values + 0.0).view(np.uint64)  # -0.0 is 0.0; a copy
+    bits[np.isnan(values)] = 0x9E3779B97F4A7C15
+    bits ^= bits >> np.uint64(29)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
     bits ^= bits >> np.uint64(32)
     weights = (2 * np.arange(1, values.shape[1] + 1, dtype=np.uint64) + np.uint64(1)) * np.uint64(
         0x94D049BB133111EB

@@ -51,6 +51,7 @@ class _Released:
 
     rows: RowBatch
     causes: Ints  # (R,) which reading of the batch released each
+    out: Ints  # the places of those among them that were not released together after all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +172,7 @@ class BatchIngest:
             ]
         never = np.zeros(len(slots), bool)
         every = RowBatch(batch.assets[part], slots, rows, values, never, never, offsets, offsets, conditions)
-        released = _Released(every if plain.all() else every.where(plain), np.flatnonzero(plain))
+        released = _Released(every, np.arange(len(every)), np.flatnonzero(~plain))
         single = self._insert_newer(placed, begin, np.flatnonzero(newer & ~plain))
         return self._with_others(released, single, placed, begin, np.flatnonzero(~newer), counts)
 
@@ -197,15 +198,15 @@ class BatchIngest:
         released: list[ReleasedRow] = []
         causes: list[int] = []
         readings, every = placed.readings, (1 << len(self._spec.sensors)) - 1
-        for i in which.tolist():
-            at = begin + i
-            slot, time_ns, offset = int(placed.slots[at]), int(readings.times[at]), int(readings.offsets[at])
-            values, value_hash = tuple(readings.values[at].tolist()), placed.value_hash(at)
-            assert value_hash is not None
-            row = OpenRow(values, every, offset, offset, True, readings.conditions[at], value_hash)
-            self._grid.insert_newer(
-                readings.assets[at], slot, time_ns // self._spec.period_ns, time_ns, row, released
-            )
+        assert placed.value_hashes is not None
+        at, period_ns = begin + which, self._spec.period_ns
+        columns = (placed.slots, readings.times, readings.offsets, readings.values, placed.value_hashes)
+        mine = [column[at].tolist() for column in columns]
+        for i, slot, time_ns, offset, values, value_hash in zip(which.tolist(), *mine, strict=True):
+            asset, condition = readings.assets[begin + i], readings.conditions[begin + i]
+            # The collector does not look into a tuple of numbers.
+            row = OpenRow(tuple(values), every, offset, offset, True, condition, value_hash)
+            self._grid.insert_newer(asset, slot, time_ns // period_ns, time_ns, row, released)
             causes += [i] * (len(released) - len(causes))
         return _SingleRows(released, causes)
 
@@ -249,7 +250,12 @@ class BatchIngest:
             [NO_CONDITION] * len(causes),
         )
         return self._with_others(
-            _Released(released, causes), _SingleRows([], []), placed, begin, np.flatnonzero(~plain), counts
+            _Released(released, causes, np.empty(0, np.int64)),
+            _SingleRows([], []),
+            placed,
+            begin,
+            np.flatnonzero(~plain),
+            counts,
         )
 
     def _count(self, batch: ReadingBatch, together: Ints, values: Floats, slots: Ints) -> None:
@@ -283,13 +289,14 @@ class BatchIngest:
         others = self._take_others(placed, begin, which, counts, stamps)
         self._clock.count = int(counts[-1])
         released, causes = single.rows + others.rows, np.array(single.causes + others.causes, np.int64)
-        if not released:
-            return together.rows
+        rows, out = together.rows, together.out
+        if not released and not len(out):
+            return rows
         # In the order of the readings: how they came in batches must not show.
         order = np.argsort(causes, kind="stable")
         released = [released[i] for i in order.tolist()]
         alone = RowBatch.of(released, self._assets.slots, len(self._spec.sensors))
-        return together.rows.with_inserted(alone, np.searchsorted(together.causes, causes[order]))
+        return rows.exchanged(out, alone, np.searchsorted(together.causes, causes[order]))
 
     def _take_others(
         self, placed: Placed, begin: int, which: Ints, counts: Ints, stamps: Ints

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -72,29 +72,28 @@ class RowBatch:
             )
         return RowBatch(**columns)
 
-    def where(self, mask: Mask) -> RowBatch:
-        """The rows that are marked (R,)."""
-        marks = mask.tolist()
-        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        for name, column in columns.items():
-            columns[name] = list(compress(column, marks)) if isinstance(column, list) else column[mask]
-        return RowBatch(**columns)
+    def exchanged(self, out: Ints, few: RowBatch, before: Ints) -> RowBatch:
+        """These rows without a few (O,), and with a few others between them.
 
-    def with_inserted(self, few: RowBatch, before: Ints) -> RowBatch:
-        """These rows with a few others between them: each of those before the row at its place (F,), ascending."""
-        at = before + np.arange(len(few))
-        mine = np.ones(len(self) + len(few), bool)
-        mine[at] = False
+        Args:
+            out: the places of those that go, ascending.
+            few, before: each of these rows (F,) comes before the row at its place here, ascending.
+        """
+        at = before - np.searchsorted(out, before)  # once those are gone
+        gone, inserted = out[::-1].tolist(), at[::-1].tolist()
+        places = np.arange(len(self) + len(few))
+        taken = np.insert(np.delete(places[: len(self)], out), at, places[len(self) :])
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
             added = getattr(few, name)
-            if isinstance(column, list):
+            if isinstance(column, list):  # few places move: faster than to take all
                 columns[name] = column = column.copy()
-                for place, each in zip(at.tolist(), added, strict=True):
+                for place in gone:
+                    del column[place]
+                for place, each in zip(inserted, reversed(added), strict=True):
                     column.insert(place, each)
             else:
-                columns[name] = joined = np.empty((len(mine), *column.shape[1:]), column.dtype)
-                joined[mine], joined[at] = column, added
+                columns[name] = np.concatenate([column, added])[taken]
         return RowBatch(**columns)
 
     @staticmethod

@@ -253,7 +253,7 @@ class Decoder:
         at = 0  # the next one of them
         records = columns_of(items) if self._pieces is not None else None
         if self._pieces is not None and records is not None:
-            offsets, stamps = np.array(records.offsets, np.int64), np.array(records.timestamps_ns, np.int64)
+            offsets, stamps = records.offsets, records.timestamps_ns
             for begin in range(0, len(items), _AT_ONCE):
                 some = slice(begin, begin + _AT_ONCE)
                 keys, lines = records.keys[some], records.values[some]
@@ -283,7 +283,7 @@ class Decoder:
             return made.build(), left_out
         if self.columns is None:
             self.columns = MappedColumns(self._rules, most_readings(len(self._sensors)))
-        offsets, stamps = np.array(records.offsets, np.int64), np.array(records.timestamps_ns, np.int64)
+        offsets, stamps = records.offsets, records.timestamps_ns
         for begin in range(0, len(items), _AT_ONCE):
             some = slice(begin, begin + _AT_ONCE)
             keys, lines = records.keys[some], records.values[some]
@@ -423,8 +423,8 @@ def columns_of(items: Sequence[Record | Reading]) -> Records | None:
     if not records or len(records) < len(items):
         return None
     return Records(
-        [record.offset for record in records],
+        np.array([record.offset for record in records], np.int64),
         [record.key for record in records],
         [record.value for record in records],
-        [record.timestamp_ns for record in records],
+        np.array([record.timestamp_ns for record in records], np.int64),
     )

@@ -264,7 +264,7 @@ class Ingest:
         """The record that a reading came in; for one that came in none, a message with the same content."""
         items = self._decoded
         if isinstance(items, Records):
-            return items[bisect_left(items.offsets, reading.offset)]
+            return items[int(np.searchsorted(items.offsets, reading.offset))]
         at = bisect_left(items, reading.offset, key=lambda item: item.offset)
         item = items[at] if at < len(items) else reading
         return item if isinstance(item, Record) else as_record(reading, self.spec)

@@ -129,17 +129,20 @@ def epoch_numbers_ns(found: Sequence[int] | Sequence[float]) -> Ints | None:
     try:
         numbers = np.array(found)
         if numbers.dtype.kind == "i":
-            if numbers.min() < 0:
+            least, most = int(numbers.min()), int(numbers.max())
+            if least < 0:
                 return None
-            scale = np.select(
-                [numbers < 10**11, numbers < 10**14, numbers < 10**17], [10**9, 10**6, 10**3], 1
-            )
+            scale: int | Ints = _scale(most)
+            if _scale(least) != scale:
+                scale = np.select(
+                    [numbers < 10**11, numbers < 10**14, numbers < 10**17], [10**9, 10**6, 10**3], 1
+                )
             return None if (numbers > INT64_MAX // scale).any() else np.asarray(numbers * scale)
         if numbers.dtype.kind != "f" or not numbers.min() >= 0.0 or not numbers.max() < 1e17:
             return None
     except (ValueError, OverflowError):
         return None
-    per_unit = np.select([numbers < 1e11, numbers < 1e14], [1e6, 1e3], 1.0)
+    per_unit = np.where(numbers < 1e11, 1e6, np.where(numbers < 1e14, 1e3, 1.0))
     micros = np.rint(numbers * per_unit)
     if micros.max() >= 2.0**52 or (micros / per_unit != numbers).any():
         return None
@@ -161,6 +164,11 @@ def exact_ns(found: object, scale: int) -> int | None:
     if number * scale > INT64_MAX:
         raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is beyond the year 2262")
     return int(number * scale)
+
+
+def _scale(number: int) -> int:
+    """The nanoseconds of the unit that an epoch number of this size is in."""
+    return 10**9 if number < 10**11 else 10**6 if number < 10**14 else 10**3 if number < 10**17 else 1
 
 
 def _epoch_ns(number: int | Decimal, found: object) -> int:

@@ -221,8 +221,9 @@ class WindowBuffer:
         into = np.cumsum(wanted) - 1
         place = self._next_index[slots] + occurrence
         passes = np.maximum(place - self.room, -1) // (self.room - L) + 1
-        for turn in range(int(passes.max(initial=0)) + 1):
-            these = np.flatnonzero(passes == turn)
+        last = int(passes.max(initial=0))
+        for turn in range(last + 1):
+            these: Any = np.flatnonzero(passes == turn) if last else slice(None)
             mine = slots[these]
             if turn:  # the room of these assets is full
                 full = np.unique(mine)
@@ -233,7 +234,7 @@ class WindowBuffer:
             self._offsets[mine, at] = offsets[these]
             self._next_index[mine] = at + 1  # of several rows of one asset the last one counts
             cut = wanted[these]
-            which, begin = into[these[cut]], mine[cut] * self.room + at[cut] - L + 1
+            which, begin = into[these][cut], mine[cut] * self.room + at[cut] - L + 1
             if len(which) == len(windows):  # the only pass: the windows are in order, and copied once
                 windows, smallest = (
                     self._slices(stored)[begin],
@@ -286,7 +287,7 @@ class WindowBuffer:
             each[some] = old
         mine = slots[long_way]
         part = self._update_missing(by_slot(mine), mine, rows[long_way], values[long_way], observed[long_way])
-        seen = LastSeen(whole.value.copy(), whole.row.copy(), whole.still.copy())
+        seen = LastSeen(whole.value.copy(), whole.row.copy(), whole.still)
         seen.value[long_way], seen.row[long_way], seen.still[long_way] = part.value, part.row, part.still
         return seen
 

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from aiokafka import AIOKafkaProducer
 from rich.console import Console
 
@@ -293,10 +294,10 @@ class Turn:
         self.shape = shape
         self.polls = [
             Records(
-                range(begin, begin + len(some)),
+                np.arange(begin, begin + len(some)),
                 [key for _, key, _ in some],
                 [line for _, _, line in some],
-                [row * SECOND_NS for row, _, _ in some],
+                np.array([row * SECOND_NS for row, _, _ in some]),
             )
             for begin in range(0, len(found), POLL * shape.records)
             for some in (found[begin : begin + POLL * shape.records],)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,10 +85,10 @@ def record(offset: int, message: Any) -> Record:
 def appended(log: list[Record]) -> Records:
     """The records with timestamps that are the broker's."""
     return Records(
-        [r.offset for r in log],
+        np.array([r.offset for r in log], np.int64),
         [r.key for r in log],
         [r.value for r in log],
-        [r.timestamp_ns for r in log],
+        np.array([r.timestamp_ns for r in log], np.int64),
         True,
     )
 

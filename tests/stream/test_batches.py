@@ -86,10 +86,9 @@ def test_a_waiting_reading_is_not_tracked_by_the_garbage_collector() -> None:
 def test_rows_that_were_released_alone_take_their_places_among_the_others(drawn: list[str]) -> None:
     rows = [released(i, empty=i % 4 == 0) for i in range(len(drawn))]
     together = RowBatch.of([row for row, how in zip(rows, drawn, strict=True) if how != "inserted"], SLOTS, 1)
-    kept = np.array([how == "kept" for how in drawn if how != "inserted"], bool)
+    out = np.flatnonzero([how == "left out" for how in drawn if how != "inserted"])
     alone = RowBatch.of([row for row, how in zip(rows, drawn, strict=True) if how == "inserted"], SLOTS, 1)
-    before = np.searchsorted(together.where(kept).rows, alone.rows)
-    made = together.where(kept).with_inserted(alone, before)
+    made = together.exchanged(out, alone, np.searchsorted(together.rows, alone.rows))
     expected = RowBatch.of([row for row, how in zip(rows, drawn, strict=True) if how != "left out"], SLOTS, 1)
     assert made.assets == expected.assets
     assert made.values.tolist() == expected.values.tolist()

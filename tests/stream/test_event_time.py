@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,7 +108,8 @@ def test_a_pause_that_the_brokers_timestamps_show_needs_no_confirmation(appended
     pipeline = made()
     for i, second in enumerate([*range(20), 5_000]):
         value = b'{"asset":"p1","ts":%d,"values":{"a":1,"b":2}}' % (T0 + second)
-        records = Records([i], [None], [value], [(T0 + second) * SECOND_NS + 2 * 10**8], appended)
+        stamps = np.array([(T0 + second) * SECOND_NS + 2 * 10**8])
+        records = Records(np.array([i]), [None], [value], stamps, appended)
         list(pipeline.feed(PolledRecords(PARTITION, records)))
     assert pipeline.counts[Disposition.ACCEPTED] == 20 + appended
     assert pipeline.parts.ingest.guard.doubtful.any() == (not appended)

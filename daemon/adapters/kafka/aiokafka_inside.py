@@ -8,10 +8,19 @@ aiokafka offers no public way to any of these. All were checked with aiokafka 0.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+Headers = Sequence[tuple[str, bytes | None]]
+AT_ONCE = 500
+"""Records that are parsed before their columns are taken, at most: few enough to stay in the cache."""
 
 
 def brokers_of(client: Any) -> list[Any]:
@@ -70,28 +79,120 @@ def request_metadata(consumer: AIOKafkaConsumer) -> None:
     consumer._client.force_metadata_update()
 
 
-def return_parsed_records(consumer: AIOKafkaConsumer) -> None:
-    """Let ``getmany`` return the parser's records instead of ``ConsumerRecord`` objects.
+@dataclass(slots=True)
+class RecordColumns:
+    """Records of one partition as columns, as they were parsed."""
 
-    Reason: a ``ConsumerRecord`` has eleven fields and costs about as much as the rest of aiokafka's work for a
-    record. Only four fields are used here, and the parsed record has them under the same names. A release that
-    ignores this returns the same records, only slower.
+    offsets: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
+    headers: list[Headers] = field(default_factory=list)  # empty where no record has any
+    timestamp_type: int = 0  # of the first of them
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def extend(self, records: Sequence[Any]) -> None:
+        """Append some of aiokafka's records, one at least."""
+        if not self.offsets:
+            self.timestamp_type = records[0].timestamp_type
+        headers: list[Headers] = [record.headers for record in records]
+        if any(headers) or self.headers:
+            self.headers = self.headers or [()] * len(self)
+            self.headers += headers
+        self.offsets += [record.offset for record in records]
+        self.keys += [record.key for record in records]
+        self.values += [record.value or b"" for record in records]
+        self.timestamps_ms += [record.timestamp for record in records]
+
+
+def return_columns(consumer: AIOKafkaConsumer) -> None:
+    """Let ``getmany`` return ``RecordColumns`` instead of lists of ``ConsumerRecord`` objects.
+
+    Reason: a ``ConsumerRecord`` has eleven fields of which five are used here, and aiokafka passes each record through
+    two generators and four calls. With columns a record costs 0.5 us here, it was 0.8. Which batches are read, and
+    which transactions were aborted, is still decided by aiokafka. ``max_records`` must be ``AT_ONCE`` or more.
     """
-    consumer._fetcher._records = _FetchedRecords()
+    consumer._fetcher._records = FetchedColumns()
 
 
-class _FetchedRecords(OrderedDict[TopicPartition, Any]):
-    """The fetch results of a consumer that were not returned yet, set to return records as they were parsed."""
+class FetchedColumns(OrderedDict[TopicPartition, Any]):
+    """The fetch results of a consumer that were not returned yet, set to return columns."""
 
     def __setitem__(self, tp: TopicPartition, result: Any) -> None:
         records = getattr(result, "_partition_records", None)  # none where the fetch failed
         if records is not None:
-            records._consumer_record = self._as_parsed
+            records._records = _Batches(records._records, records.next_fetch_offset)
+            records._consumer_record = _as_parsed
+            # A cycle of references would keep the bytes of the fetch until Python's collector comes.
+            result.getall = partial(_columns_of, weakref.proxy(result))
         super().__setitem__(tp, result)
 
-    @staticmethod
-    def _as_parsed(_: TopicPartition, record: Any) -> Any:
-        return record
+
+def _as_parsed(_: TopicPartition, records: _Records) -> _Records:
+    return records
+
+
+def _columns_of(result: Any, max_records: int | None = None) -> RecordColumns:
+    """``FetchResult.getall`` of records that come many at once."""
+    found = RecordColumns()
+    if not result.check_assignment(result._topic_partition) or not result.has_more():
+        return found
+    while max_records is None or len(found) + AT_ONCE <= max_records:
+        records = next(result._partition_records, None)
+        if records is None:
+            result._update_position()
+            result._partition_records = None
+            return found
+        found.extend(records)
+    result._update_position()
+    return found
+
+
+class _Records(list[Any]):
+    """Some records of a batch, which stand for a single one in aiokafka's loop."""
+
+    @property
+    def offset(self) -> int:
+        """That of the last one: aiokafka continues behind it."""
+        last: int = self[-1].offset
+        return last
+
+
+class _Batch:
+    """A record batch whose iterator returns many records at once, from an offset on."""
+
+    def __init__(self, batch: Any, first: int) -> None:
+        self._batch, self._first = batch, first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)  # of a control batch, which has one record
+
+    def __iter__(self) -> Iterator[_Records]:
+        records = chain(self._batch)  # the batch itself cannot be iterated in several goes
+        while some := _Records(islice(records, AT_ONCE)):
+            if some[0].offset < self._first:  # the fetch began within the batch
+                some = _Records(record for record in some if record.offset >= self._first)
+            if some:
+                yield some
+
+
+class _Batches:
+    """The record batches of a fetch from an offset on."""
+
+    def __init__(self, batches: Any, first: int) -> None:
+        self._batches, self._first = batches, first
+
+    def has_next(self) -> bool:
+        more: bool = self._batches.has_next()
+        return more
+
+    def next_batch(self) -> _Batch:
+        return _Batch(self._batches.next_batch(), self._first)
 
 
 # ------------------------------------------------------------------ producers

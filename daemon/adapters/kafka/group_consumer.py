@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -28,10 +27,11 @@ from aiokafka.errors import (
 )
 
 from daemon.adapters.kafka.aiokafka_inside import (
+    RecordColumns,
     check_group,
     newest_answer,
     request_metadata,
-    return_parsed_records,
+    return_columns,
 )
 from daemon.adapters.kafka.connecting import check_fetching, close_consumer, start_client
 from daemon.adapters.kafka.failures import describe, group_failure
@@ -106,7 +106,7 @@ class GroupConsumer:
         self._wait_ms = max(
             10, min(WAIT_MS, int(min(POLL_S, settings.commit_interval.total_seconds()) * 500))
         )
-        self._fetch: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
+        self._fetch: asyncio.Task[dict[TopicPartition, RecordColumns]] | None = None
         self._answered_at = self._asked_at = time.monotonic()
 
     @property
@@ -148,7 +148,7 @@ class GroupConsumer:
             self._settings,
         )
         self.client = client
-        return_parsed_records(client)
+        return_columns(client)
         # Subscribed only now: a consumer that starts with a subscription waits for its first assignment.
         client.subscribe(self._topics, listener=_Listener(on_revoked, on_assigned))
 
@@ -181,7 +181,7 @@ class GroupConsumer:
             request_metadata(self.client)
 
     # -------------------------------------------------------------- polling
-    async def poll(self, *, joining: bool) -> Mapping[TopicPartition, list[Any]]:
+    async def poll(self, *, joining: bool) -> Mapping[TopicPartition, RecordColumns]:
         """The records that came, at most MAX_RECORDS; nothing after about half a second without any.
 
         Args:

@@ -7,12 +7,12 @@ could have written, and no asset has fallen silent.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
+import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from daemon.adapters.kafka.aiokafka_inside import RecordColumns
 from daemon.adapters.kafka.stats import KafkaStats
 from daemon.domain import InputPartition, PolledRecords, Records
 
@@ -40,18 +40,18 @@ class LivePartition:
         )
         self._stats = stats
 
-    async def records(self, consumer: AIOKafkaConsumer, records: Sequence[Any]) -> PolledRecords:
+    async def records(self, consumer: AIOKafkaConsumer, columns: RecordColumns) -> PolledRecords:
         """The event for records of one poll."""
         items = Records(
-            [record.offset for record in records],
-            [record.key for record in records],
-            [record.value or b"" for record in records],
-            [record.timestamp * 1_000_000 for record in records],
-            records[0].timestamp_type == LOG_APPEND_TIME,
-            [record.headers for record in records] if any(record.headers for record in records) else (),
+            np.array(columns.offsets, np.int64),
+            columns.keys,
+            columns.values,
+            np.array(columns.timestamps_ms, np.int64) * 1_000_000,
+            columns.timestamp_type == LOG_APPEND_TIME,
+            columns.headers,
             self._partition.topic,
         )
-        self._next_offset = items.offsets[-1] + 1
+        self._next_offset = columns.offsets[-1] + 1
         self._idle_ms, self._answered_ms = 0, None
         self.emitted_at = time.monotonic()
         return PolledRecords(self._partition, items, end_offset=await self._end_offset(consumer))

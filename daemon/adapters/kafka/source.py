@@ -28,12 +28,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from daemon.adapters.kafka.aiokafka_inside import RecordColumns
 from daemon.adapters.kafka.assignment import Assignment
 from daemon.adapters.kafka.connecting import Backoff
 from daemon.adapters.kafka.failures import REFUSED, UnreachableError, describe
@@ -370,7 +370,7 @@ class KafkaSource:
         await self._wakeup.sleep(0.5)
 
     # -------------------------------------------------------------- polling
-    async def _poll(self) -> Mapping[TopicPartition, list[Any]]:
+    async def _poll(self) -> Mapping[TopicPartition, RecordColumns]:
         try:
             return await self._consumer.poll(joining=self._assignment.joining)
         except OffsetOutOfRangeError:
@@ -381,7 +381,7 @@ class KafkaSource:
             return {}
 
     async def _polled(
-        self, tp: TopicPartition, records: Sequence[Any], generation: int
+        self, tp: TopicPartition, records: RecordColumns, generation: int
     ) -> PolledRecords | None:
         """The event for polled records; None where their partition has gone or was rewound since the poll."""
         live = self._assignment.live.get(InputPartition(tp.topic, tp.partition))

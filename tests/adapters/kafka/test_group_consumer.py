@@ -48,7 +48,7 @@ async def test_a_client_that_no_longer_fetches_ends_the_run(
 async def test_no_consumer_records_are_made(
     filled: Filled, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another aiokafka may ignore ``return_parsed_records``: nothing but the speed would show it."""
+    """Another aiokafka may ignore ``return_columns``."""
     topic = await filled("in", numbers(50))
     made_anyway: list[Any] = []
     monkeypatch.setattr(PartitionRecords, "_consumer_record", lambda *args: made_anyway.append(args))

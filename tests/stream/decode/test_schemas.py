@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import numpy as np
 import pytest
 
 from daemon.domain import Reading, Reason, Record, Records
@@ -48,10 +49,10 @@ def test_only_what_is_not_known_is_wanted_and_how_often() -> None:
 def test_the_header_comes_before_the_bytes_which_need_not_be_framed() -> None:
     unframed_body = confluent(9, b"looks framed, and is the body of a message")
     columns = Records(
-        [0, 1],
+        np.arange(2),
         [None, None],
         [unframed_body, confluent(4, b"")],
-        [0, 0],
+        np.zeros(2, np.int64),
         headers=[
             [(HEADER, by_guid(GUID))],
             [],
@@ -59,7 +60,9 @@ def test_the_header_comes_before_the_bytes_which_need_not_be_framed() -> None:
     )
     assert set(Schemas().wanted(columns)) == {str(GUID), 4}
     assert set(Schemas().wanted(list(columns))) == {str(GUID), 4}
-    assert Schemas().wanted(Records([0], [None], [confluent(3, b"")], [0])) == {3: 1}
+    assert Schemas().wanted(Records(np.arange(1), [None], [confluent(3, b"")], np.zeros(1, np.int64))) == {
+        3: 1
+    }
 
 
 def test_what_is_around_the_framing_is_taken_off_first() -> None:
