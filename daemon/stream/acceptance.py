@@ -29,6 +29,7 @@ import numpy as np
 
 from daemon.detector import MARGIN, Offset
 from daemon.domain import Floats, Mask, StreamSpec
+from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.course import MOST_SIDES, NONE, Side, Sustained
 from daemon.stream.course_state import MEASURED, AcceptedLevel, AcceptedState
 from daemon.stream.deviation import Deviation, SustainedRow
@@ -106,16 +107,45 @@ class Acceptances:
         self._assets: dict[str, list[_AcceptedAlert]] = {}  # oldest first
 
     # -------------------------------------------------------------- what is accepted
-    def sizes(
-        self, known: AssetEpisodes, incident: Incident, sustained: Mapping[Side, Sustained]
-    ) -> dict[Side, float]:
-        """How far sensors are off by an alert that is about to be accepted, without those of other alerts; in their units.
+    def accept(
+        self,
+        asset: str,
+        known: AssetEpisodes,
+        incident: Incident,
+        sustained: Mapping[Side, Sustained],
+        row: SustainedRow,
+        evidence: ScoredEvidence,
+    ) -> Accepted:
+        """An alert is accepted at a row: what becomes normal with it; its levels are remembered.
 
         Args:
-            known: the asset's episodes.
-            incident: the alert.
+            asset: whose alert it is.
+            known: its episodes.
+            incident: the alert, which gets the peaks of its anomaly.
             sustained: how far sensors have come while it was open.
+            row: at which it is accepted.
+            evidence: of the same row.
         """
+        sizes = self._sizes(known, incident, sustained)
+        incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
+        asked = evidence.sensors_off if sizes else None
+        found = [] if asked is None else asked(self._mask(name for name, _ in sizes))
+        deviation = known.deviation or Deviation.none(len(row.closing))
+        levels = self._levels(sizes, found, self._expected(incident, row, deviation))
+        others = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
+        others.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
+        self._assets[asset] = others[-MOST_ACCEPTED:]
+        self._note_standing(asset)
+        sensors, none = known.accepted_with(self._spec, incident), self._mask(())
+        if levels:  # what the other sensors showed of it is over with it
+            moved = self._mask(name for name, _ in levels)
+            return Accepted(moved, sensors | moved, none, latents=False)
+        return Accepted(none, none, sensors, latents=True)
+
+    def _sizes(
+        self, known: AssetEpisodes, incident: Incident, sustained: Mapping[Side, Sustained]
+    ) -> dict[Side, float]:
+        """How far sensors are off by an alert, without those of other alerts; in their units. See ``accept``."""
         others = {
             name for one in known.incidents if one is not incident and not one.slow for name in one.names
         }
@@ -137,27 +167,15 @@ class Acceptances:
         )
         return dict(mine[:MOST_SIDES])
 
-    def remember(
-        self,
-        asset: str,
-        incident: Incident,
-        sizes: Mapping[Side, float],
-        offsets: Sequence[Offset],
-        row: SustainedRow,
-        deviation: Deviation,
-    ) -> Mask:
-        """An alert is accepted at a row.
+    def _levels(
+        self, sizes: Mapping[Side, float], found: Sequence[Offset], expected: Floats
+    ) -> dict[Side, AcceptedLevel]:
+        """The levels of an alert.
 
         Args:
-            asset: whose alert it is.
-            incident: the alert, with the peaks of its anomaly.
-            sizes: from ``sizes``.
-            offsets: which of these sensors the newest window shows to be off; none: it shows nothing of it.
-            row: at which it is accepted.
-            deviation: of the asset's sensors.
-
-        Returns:
-            (C,) the sensors with a level.
+            sizes: how far sensors are off by it.
+            found: which of them the newest window shows to be off; none: it shows nothing of it.
+            expected: (C,) what was expected of them.
         """
         levels: dict[Side, AcceptedLevel] = {}
 
@@ -167,17 +185,13 @@ class Acceptances:
             if side[1] and np.isfinite([size, place]).all():
                 levels[side] = AcceptedLevel(*side, size, place, explains, size)
 
-        for offset in offsets:
+        for offset in found:
             add(*offset)
         if not levels:
-            expected = self._expected(incident, row, deviation)
             for (name, side), size in sizes.items():
                 c = self._place[name]
                 add(c, side * size, float(expected[c]) + side * size, explains=not levels)
-        known = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
-        self._assets[asset] = [*known, _AcceptedAlert(incident.fingerprint, levels, row.row)][-MOST_ACCEPTED:]
-        self._note_standing(asset)
-        return self.mask(name for name, _ in levels)
+        return levels
 
     def _expected(self, incident: Incident, row: SustainedRow, deviation: Deviation) -> Floats:
         """(C,) what was expected of the sensors while an alert was open; of the row, where that is not known."""
@@ -300,7 +314,7 @@ class Acceptances:
     def _side(self, sensor: int, off: float) -> Side:
         return self._spec.sensors[sensor], int(np.sign(off))
 
-    def mask(self, names: Iterable[str]) -> Mask:
+    def _mask(self, names: Iterable[str]) -> Mask:
         """(C,) which sensors these are."""
         return np.isin(self._spec.sensors, list(names))
 

@@ -292,7 +292,9 @@ class Episodes(OpenEpisodes):
                 found = _with_extent(evidence(), largest) if mine else evidence()
                 said = Cause(asset, found, model, calibration)
                 if incident.accepted:
-                    accepted = self._accept(asset, known, incident, row, found).joined(accepted)
+                    most = self.dismissals.sustained_of(asset, incident)
+                    new = self.acceptances.accept(asset, known, incident, most, row, found)
+                    accepted = new.joined(accepted)
                     over = list(incident.parts)
                 ended = self._incidents.end(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):
@@ -307,26 +309,6 @@ class Episodes(OpenEpisodes):
             known.deviation = None
         self._drop_if_inactive(asset, known)
         return known.has(AlertKind.DEVIATION), events, accepted
-
-    def _accept(
-        self,
-        asset: str,
-        known: AssetEpisodes,
-        incident: Incident,
-        row: SustainedRow,
-        evidence: ScoredEvidence,
-    ) -> Accepted:
-        """What becomes normal with an alert; its levels are remembered."""
-        sizes = self.acceptances.sizes(known, incident, self.dismissals.sustained_of(asset, incident))
-        deviation = known.deviation or Deviation.none(len(row.closing))
-        incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
-        candidates = self.acceptances.mask(name for name, _ in sizes)
-        off = [] if evidence.sensors_off is None or not sizes else evidence.sensors_off(candidates)
-        moved = self.acceptances.remember(asset, incident, sizes, off, row, deviation)
-        sensors, none = known.accepted_with(self.spec, incident), np.zeros(len(moved), bool)
-        if moved.any():  # what the others showed of it is over with it
-            return Accepted(moved, sensors | moved, none, latents=False)
-        return Accepted(none, none, sensors, latents=True)
 
     def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
         """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""

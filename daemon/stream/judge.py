@@ -319,7 +319,7 @@ class Judge:
         except Exception:  # noqa: BLE001 - see the module
             return  # without a score they count as failed
         scored = ScoredWindows(
-            chunk, windows, which, some, verdicts, self.spec.name, detector, self._ignored, corrections
+            chunk, windows, which, some, verdicts, self.spec, detector, self._ignored, corrections
         )
         assert chunk.windows.scaled is not None
         has_score = np.isfinite(verdicts.score)
@@ -329,23 +329,7 @@ class Judge:
         times = chunk.rows.rows[which] * self.spec.period_ns
         if self._emit_scores:
             judgement.outputs += scored.scored_rows(times, judgement.firing[which])
-        none = np.zeros(int(has_score.sum()), bool)
-        residual, readings = some.residual, chunk.windows.scaled[windows, -1]
-        if corrections is not None:  # what was corrected is as expected, more than any reading is
-            taken = corrections.taken(len(which))
-            residual, readings = np.where(taken, np.nan, residual), np.where(taken, np.nan, readings)
-        summands = Summands(
-            which[has_score],
-            chunk.rows.slots[which[has_score]],
-            times[has_score],
-            some.posterior[has_score],
-            residual[has_score],
-            verdicts.kl[has_score],
-            readings[has_score].astype(np.float64),
-            detector.scaling.of(some.expected[has_score]).astype(np.float64),
-            none,  # what episodes explain is known once they have moved on
-            none,
-        )
+        summands = scored.summands()
         earlier = judgement.summands
         judgement.summands = summands if earlier is None else earlier.followed_by(summands)
 

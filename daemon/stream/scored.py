@@ -16,6 +16,7 @@ from daemon.domain import (
     Mask,
     PartScore,
     ScoredRow,
+    StreamSpec,
 )
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.attribution import SensorEvidence
@@ -23,6 +24,7 @@ from daemon.stream.chunk_windows import WindowedRows
 from daemon.stream.correction import Corrections
 from daemon.stream.course import standardised
 from daemon.stream.deviation import SustainedRow
+from daemon.stream.summands import Summands
 from daemon.stream.windowing import NO_RECORD
 
 
@@ -35,7 +37,7 @@ class ScoredWindows:
     rows: Ints  # (V,)
     evidence: Evidence
     verdicts: Verdicts
-    stream: str
+    spec: StreamSpec
     detector: Detector
     ignored: Mask  # (C,) the sensors that are no evidence
     corrections: Corrections | None = None  # None: none of them is corrected
@@ -141,7 +143,32 @@ class ScoredWindows:
         except Exception:  # noqa: BLE001 - what is accepted is known without it, less well
             return []
         removed = self.removed(j)
-        return [one._replace(observed=one.observed + float(removed[one.sensor])) for one in found]
+        return [
+            Offset(c, apart, observed + float(removed[c]), explains) for c, apart, observed, explains in found
+        ]
+
+    def summands(self) -> Summands:
+        """What those of them that have a score add to the drift."""
+        which = np.flatnonzero(np.isfinite(self.verdicts.score))
+        rows, windows = self.rows[which], self.chunk.windows.scaled
+        assert windows is not None
+        residual, readings = self.evidence.residual[which], windows[self.windows[which], -1]
+        if self.corrections is not None:  # what was corrected is as expected, more than any reading is
+            taken = self.corrections.taken(len(self.rows))[which]
+            residual, readings = np.where(taken, np.nan, residual), np.where(taken, np.nan, readings)
+        none = np.zeros(len(which), bool)
+        return Summands(
+            rows,
+            self.chunk.rows.slots[rows],
+            self.chunk.rows.rows[rows] * self.spec.period_ns,
+            self.evidence.posterior[which],
+            residual,
+            self.verdicts.kl[which],
+            readings.astype(np.float64),
+            self.detector.scaling.of(self.evidence.expected[which]).astype(np.float64),
+            none,  # what episodes explain is known once they have moved on
+            none,
+        )
 
     def scored_rows(self, times: Ints, firing: Mask) -> list[ScoredRow]:
         """The scores of every row that was judged."""
@@ -158,7 +185,7 @@ class ScoredWindows:
         ]
         return [
             ScoredRow(
-                self.stream,
+                self.spec.name,
                 assets[i],
                 time_ns,
                 score,

@@ -354,11 +354,11 @@ def test_a_regime_is_learned_and_normal_once_it_has_lasted_so_long(restarts: boo
 
 def test_no_regime_is_accepted_before_the_row_that_is_given_for_it() -> None:
     long = Long(accept_rows=50)
-    due = long.episodes.accepts_from("p", 1)
+    due = long.episodes.changes_from("p", 1)
     assert due == 1 + 50
     while not long.accepted:
         long.off(3.0)
-        assert long.episodes.accepts_from("p", long.row + 1) >= due or long.accepted
+        assert long.episodes.changes_from("p", long.row + 1) >= due or long.accepted
     assert long.row == due
 
 
@@ -444,7 +444,7 @@ def test_the_end_of_a_slow_trend_says_nothing_of_a_sustained_deviation() -> None
 def test_what_opens_late_is_normal_no_earlier_than_the_row_that_is_given_and_not_at_its_opening() -> None:
     """It was beyond its closing limit, and steady, for long before."""
     long = Long(accept_rows=50).off(*[3.0] * 80, share=0.6)
-    due = long.episodes.accepts_from("p", 81)
+    due = long.episodes.changes_from("p", 81)
     while not long.accepted:
         long.off(3.0)
     assert [(e.row_ns // HOUR_NS, str(e.phase)) for e in long.events if str(e.phase) != "updated"] == [
@@ -458,7 +458,7 @@ def test_a_stuck_sensor_that_is_over_lets_nothing_become_normal_earlier_than_the
     long = Long(accept_rows=50).off(*[3.0] * 10)
     long.episodes.open_unscored("p", EpisodeStart(STUCK, 8, "Pressure"), 10, "m")
     long.off(*[3.0] * 100)
-    due = long.episodes.accepts_from("p", 111)
+    due = long.episodes.changes_from("p", 111)
     long.episodes.close_unscored("p", Part(STUCK, "Pressure"), 110, "m")
     while not long.accepted:
         long.off(3.0)
