@@ -101,7 +101,7 @@ def test_a_sensor_that_does_not_show_its_level_is_left_alone(detector: BundleDet
     off[..., 1] += 6.0
     assert np.isfinite(corrected(detector, off, sizes).apart[:, 1]).any()
     off[..., 0] += 90.0
-    found = corrected(detector, off, sizes, taken_out=(0, SENSOR))
+    found = corrected(detector, off, sizes, taken_out=(0, 1, SENSOR))
     assert np.isfinite(found.apart[:, 0]).all()
     before, after = (detector.infer(one) for one in (windows_of(detector, off), found.windows))
     assert after.latent[-1, :, 0].max() < 0.5 * before.latent[-1, :, 0].min()
