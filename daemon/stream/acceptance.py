@@ -20,7 +20,7 @@ distance from what the others imply is what is *left* of it; less than ``LEARNED
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -96,15 +96,18 @@ class Acceptances:
         spec: the stream.
 
     Attributes:
-        standing: assets with a level that the model in force has not learned.
+        standing: assets with a level that the model in force has not learned ...
+        watched: ... those of them with one of which that is not measured yet.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
         self.standing: set[str] = set()
+        self.watched: set[str] = set()
         self._spec = spec
         self._place = {name: c for c, name in enumerate(spec.sensors)}
         self._lasting = -(-regime_rows(spec.window, spec.period_ns) // spec.hop)  # scored rows
         self._assets: dict[str, list[_AcceptedAlert]] = {}  # oldest first
+        self._bounds: dict[str, Bounds | None] = {}  # after the newest of these
 
     # -------------------------------------------------------------- what is accepted
     def accept(
@@ -135,7 +138,7 @@ class Acceptances:
         others = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
         others.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
         self._assets[asset] = others[-MOST_ACCEPTED:]
-        self._note_standing(asset)
+        self._changed(asset)
         sensors, none = known.accepted_with(self._spec, incident), self._mask(())
         if levels:  # what the other sensors showed of it is over with it
             moved = self._mask(name for name, _ in levels)
@@ -215,7 +218,7 @@ class Acceptances:
                 level.begin_anew()
         if new:
             self._assets[asset] = [*self._assets.get(asset, []), *new][-MOST_ACCEPTED:]
-            self._note_standing(asset)
+            self._changed(asset)
 
     def take_back(self, asset: str, fingerprint: str) -> bool:
         """What was accepted of an alert is not normal any more; False: nothing was."""
@@ -227,7 +230,7 @@ class Acceptances:
             self.forget(asset)
         else:
             self._assets[asset] = left
-            self._note_standing(asset)
+            self._changed(asset)
         return True
 
     def asset_of(self, fingerprint: str) -> str | None:
@@ -243,38 +246,42 @@ class Acceptances:
         for one in self._assets.get(asset, ()):
             for level in one.levels.values():
                 level.begin_anew()
-        self._note_standing(asset)
+        self._changed(asset)
 
     def bounds(self, asset: str, row: int) -> Bounds | None:
         """By how much sensors may be off at a row; None: by nothing."""
+        known = self._assets[asset]
+        if row <= known[-1].began:  # a shadow knows of an alert as soon as its chunk begins
+            return self._bounds_of(one for one in known if row > one.began)
+        if asset not in self._bounds:
+            self._bounds[asset] = self._bounds_of(known)
+        return self._bounds[asset]
+
+    def _bounds_of(self, alerts: Iterable[_AcceptedAlert]) -> Bounds | None:
         least, most = np.zeros(len(self._place)), np.zeros(len(self._place))
         taken = np.zeros(len(self._place), bool)
-        for one in self._begun(asset, row):
-            for level in one.levels.values():
-                if level.left > 0:
-                    c = self._place[level.sensor]
-                    (most if level.side > 0 else least)[c] += level.side * level.left
-                    taken[c] |= level.explains
+        for level in (level for one in alerts for level in one.levels.values() if level.left > 0):
+            c = self._place[level.sensor]
+            (most if level.side > 0 else least)[c] += level.side * level.left
+            taken[c] |= level.explains
         return Bounds(least, most, taken) if least.any() or most.any() else None
 
     def follow(self, asset: str, row: SustainedRow, apart: Floats) -> None:
         """Take in a scored row at which nothing of the asset is open.
 
         Args:
-            asset: one of ``standing``.
+            asset: one of ``watched``.
             row: its evidence.
             apart: (C,) how far sensors are from what the others imply; NaN: not asked for, as expected.
         """
-        for level, *before in self._by_side(asset, row.row):
-            c = self._place[level.sensor]
-            there = row.present[c] and abs(float(row.observed[c]) - level.place) <= level.size / 2.0
-            if level.rows == MEASURED or not there:
+        for each in self._unmeasured(asset, row.row):
+            level, c = each[0], self._place[each[0].sensor]
+            if not (row.present[c] and abs(float(row.observed[c]) - level.place) <= level.size / 2.0):
                 continue
             level.rows += 1
             level.apart_sum += level.side * float(np.nan_to_num(apart[c]))
             if level.rows < self._lasting:
                 continue
-            each = [level, *before]
             left = sum(one.left for one in each)
             found = min(max(level.apart_sum / level.rows, 0.0), left)
             if found < LEARNED * sum(one.size for one in each):
@@ -282,34 +289,32 @@ class Acceptances:
             for one in each:
                 one.left *= found / left if left > 0 else 0.0
                 one.rows, one.apart_sum = MEASURED, 0.0
-            self._note_standing(asset)
+            self._changed(asset)
 
     def changes_from(self, asset: str, row: int) -> int:
         """A row before which ``follow`` changes no bounds of an asset, of the rows from this one on."""
-        if asset not in self.standing:
+        if asset not in self.watched:
             return NEVER
-        missing = [
-            self._lasting - level.rows - 1
-            for level, *_ in self._by_side(asset, row)
-            if level.rows != MEASURED
-        ]
+        missing = [self._lasting - each[0].rows - 1 for each in self._unmeasured(asset, row)]
         return row + min(missing) * self._spec.hop if missing else NEVER
 
-    def _by_side(self, asset: str, row: int) -> Iterator[list[AcceptedLevel]]:
-        """The levels of each sensor and side up to a row, the newest first."""
+    def _unmeasured(self, asset: str, row: int) -> list[list[AcceptedLevel]]:
+        """The levels of each sensor and side that were accepted before a row, the newest first, where that one is not measured."""
         found: dict[Side, list[AcceptedLevel]] = {}
-        for one in reversed(self._begun(asset, row)):
-            for side, level in one.levels.items():
-                found.setdefault(side, []).append(level)
-        return iter(found.values())
+        for one in reversed(self._assets[asset]):
+            if row > one.began:
+                for side, level in one.levels.items():
+                    found.setdefault(side, []).append(level)
+        return [each for each in found.values() if each[0].rows != MEASURED]
 
-    def _begun(self, asset: str, row: int) -> list[_AcceptedAlert]:
-        """The alerts that were accepted before a row; a shadow knows of them as soon as its chunk begins."""
-        return [one for one in self._assets[asset] if row > one.began]
-
-    def _note_standing(self, asset: str) -> None:
-        stands = any(level.left > 0 for one in self._assets.get(asset, ()) for level in one.levels.values())
+    def _changed(self, asset: str) -> None:
+        """What stands of an asset has changed."""
+        self._bounds.pop(asset, None)
+        levels = [level for one in self._assets.get(asset, ()) for level in one.levels.values()]
+        stands = any(level.left > 0 for level in levels)
+        watched = stands and any(level.rows != MEASURED for level in levels)
         (self.standing.add if stands else self.standing.discard)(asset)
+        (self.watched.add if watched else self.watched.discard)(asset)
 
     def _side(self, sensor: int, off: float) -> Side:
         return self._spec.sensors[sensor], int(np.sign(off))
@@ -327,7 +332,7 @@ class Acceptances:
     def forget(self, asset: str) -> None:
         """The asset is evicted."""
         self._assets.pop(asset, None)
-        self.standing.discard(asset)
+        self._changed(asset)
 
     def snapshot(self, asset: str) -> list[AcceptedState]:
         """The part of an asset's record of state; empty: nothing was accepted."""
@@ -341,7 +346,7 @@ class Acceptances:
         alerts = [_restored(state) for state in states]
         if alerts:
             self._assets[asset] = alerts
-            self._note_standing(asset)
+            self._changed(asset)
 
 
 def _restored(state: AcceptedState) -> _AcceptedAlert:

@@ -321,14 +321,14 @@ class Episodes(OpenEpisodes):
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
     def follow_accepted(self, asset: str, row: SustainedRow, apart: Floats) -> None:
-        """Let a scored row of an asset with standing levels tell what is left of them; see ``Acceptances.follow``."""
+        """Let a scored row of a watched asset tell what is left of its levels; see ``Acceptances.follow``."""
         if asset not in self.assets and not self.maintenance.covers(asset, row.row):
             self.acceptances.follow(asset, row, apart)
 
     @property
     def changing(self) -> set[str] | None:
         """The assets of which something may become normal at a row, or not any more; None: any."""
-        return None if self.policy.accept_rows else self.dismissals.accepting | self.acceptances.standing
+        return None if self.policy.accept_rows else self.dismissals.accepting | self.acceptances.watched
 
     def changes_from(self, asset: str, row: int) -> int:
         """A row before which nothing of that happens with an asset, of the rows from this one on."""

@@ -365,9 +365,9 @@ class Judge:
             np.any(sustained.closing > 1.0, axis=1, out=beyond)
         slots, active = scored.chunk.rows.slots[scored.rows], np.zeros(self._assets.capacity, bool)
         active[slots[high | beyond]] = True
-        standing = self._episodes.acceptances.standing
+        watched = self._episodes.acceptances.watched
         changing = {change.asset for change in judgement.changes}
-        known = self._assets.slots_of(self._episodes.moved_by_any_score | standing | changing)
+        known = self._assets.slots_of(self._episodes.moved_by_any_score | watched | changing)
         active[known[known >= 0]] = True  # drift is an episode of the stream, which has no slot
         for j in np.flatnonzero(active[slots]).tolist():
             i, score = int(scored.rows[j]), float(verdicts.score[j])
@@ -400,7 +400,7 @@ class Judge:
                 if accepted is not None:
                     judgement.firing[i] = self._is_firing(asset)
                     self._accept(scored, j, accepted)
-            if asset in standing:
+            if asset in watched:
                 self._episodes.follow_accepted(asset, scored.sustained_row(j), scored.apart(j))
             if thresholds.corrected:
                 self._correct(scored.chunk.rows, i, engaged)
