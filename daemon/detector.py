@@ -187,11 +187,12 @@ the size is another one."""
 def accepted_part(apart: NDArray[Any], least: NDArray[Any], most: NDArray[Any]) -> NDArray[Any]:
     """What is normal of readings that are this far off, where from ``least`` (below 0) to ``most`` is; 0 for NaN.
 
-    All that is at most ``MARGIN`` times as far off; of a reading that is farther off as much as was accepted: the rest is a
-    fault of its full size.
+    All of it up to ``MARGIN`` times as far; of a reading twice as far off or more as much as was accepted, so that the rest, a
+    fault, has its full size; in between it goes from the one to the other without a step.
     """
-    like = np.clip(apart, MARGIN * least, MARGIN * most)
-    return np.asarray(np.nan_to_num(np.where(like == apart, apart, np.clip(apart, least, most))))
+    size, limit = np.abs(apart), np.where(apart > 0, most, -least)
+    beyond = np.clip((size - MARGIN * limit) / (2.0 - MARGIN), 0.0, np.maximum(size - limit, 0.0))
+    return np.asarray(np.nan_to_num(np.sign(apart) * (size - beyond)))
 
 
 REACH = 4
@@ -383,28 +384,14 @@ class Detector(Protocol):
         """
         ...
 
-    def accept(
-        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
-    ) -> None:
-        """Take what sensors of an asset show as normal from now on; moves ``baseline[slots]`` in place.
+    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
+        """Take what sensors of an asset and the latents show as normal from now on; moves ``baseline[slots]`` in place.
 
         Args:
             evidence: of one window, which ``judge`` has judged.
             baseline: (N, P) the slow baselines of all assets.
             slots: (1,) the window's asset.
             sensors: (C,) which of them.
-            latents: whether what the latents show is normal, too.
-        """
-        ...
-
-    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
-        """Forget what is known of late of sensors of an asset that are judged otherwise from now on.
-
-        Args:
-            baseline: (N, P) the slow baselines of all assets; the asset's is changed in place.
-            slot: the asset's.
-            moved: (C,) sensors whose slow levels begin anew ...
-            anew: (C,) ... and those whose sustained evidence does.
         """
         ...
 

@@ -138,22 +138,12 @@ class CentreDetector:
         baseline[0] = held
         return baseline
 
-    def accept(
-        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
-    ) -> None:
+    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
         C, slot = len(self.sensors), int(slots[0])
         baseline[slot, 0] = np.nanmax(evidence.channel_error[0])
         if self.pace:
             baseline[slot, 1 : 1 + C][sensors] = 0.0
             baseline[slot, 1 + C :][sensors] = np.nan_to_num(evidence.residual[0][sensors])
-
-    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
-        C = len(self.sensors)
-        if moved.any():
-            baseline[slot, 0] = 0.0
-        if self.pace:
-            baseline[slot, 1 : 1 + C][moved | anew] = 0.0
-            baseline[slot, 1 + C :][moved] = 0.0
 
     def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
         scale, units = self.scaling.scale, windows.scaled

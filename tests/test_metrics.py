@@ -476,13 +476,12 @@ async def test_episodes_inside_maintenance_are_counted_once_each() -> Metrics:
 
 @moves(
     'episodes_suppressed_total{reason="dismissed"}',
-    'episodes_suppressed_total{reason="accepted"}',
     *(f'verdicts_total{{effect="{effect}"}}' for effect in Effect),
 )
 async def test_episodes_that_are_like_dismissed_ones_are_counted() -> Metrics:
     metrics = fresh()
     Reporter(metrics, Status({"pumps": 50})).poll_ingested(
-        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2, accepted=1, verdicts=dict.fromkeys(Effect, 3))
+        IngestedPoll("sensors.pumps", "pumps", 0, dismissed=2, verdicts=dict.fromkeys(Effect, 3))
     )
     found = samples(metrics)
     assert found['episodes_suppressed_total{reason="dismissed"}'] == 2

@@ -44,6 +44,8 @@ FEWEST_DAYS = 3
 """To know what a day scatters."""
 HALF = 0.5
 """The share of its rows that makes an hour or a day of an asset."""
+ROUNDING = 1e-9
+"""A spread of so small a share of the mean is none: the sensor stands still."""
 CHANCE = 2.0
 """Errors that a move may be by chance."""
 SIZE = 0.05
@@ -178,6 +180,7 @@ def _mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
     with np.errstate(all="ignore"):
         mean = np.where(seen, values, 0.0).sum(0) / count
         spread = np.sqrt((np.where(seen, values - mean, 0.0) ** 2).sum(0) / count)
+    spread = np.where(spread > ROUNDING * np.abs(mean), spread, 0.0)
     known = seen.any(0) & np.isfinite(mean) & np.isfinite(spread)
     return np.where(known, mean, np.nan), np.where(known, spread, np.nan)
 

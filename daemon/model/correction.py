@@ -32,6 +32,8 @@ ROUNDS = 4
 AGREES = 0.25
 """Largest distance of a window's readings from what the model expects of them, in units of calibration, that needs no other round."""
 SHOWN = 0.5
+ONE_SIDED = 0.5
+"""A mean of distances of less than this share of their mean size has no direction."""
 
 
 def corrected(
@@ -87,6 +89,8 @@ def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) ->
     apart = np.where(seen, units[0] - expected[0], 0.0).sum(0) / rows
     observed = np.where(seen, units[0], 0.0).sum(0) / rows
     width = detector.calibrated.residual_rms
+    far = np.where(seen, np.abs(units[0] - expected[0]), 0.0).sum(0) / rows
+    off &= np.abs(apart) > ONE_SIDED * far
     order = sorted(np.flatnonzero(off).tolist(), key=lambda c: (rest[c], -abs(apart[c]) / width[c], c))
     raw = scaler.raw(observed[None])[0]
     return [Offset(c, float(apart[c] * scaler.scale[c]), float(raw[c]), bool(found.blamed[c])) for c in order]

@@ -309,9 +309,7 @@ class BundleDetector:
         opening = np.where(np.isfinite(residual), opening, np.nan)
         return SustainedVerdicts(opening, closing, "provisional" if limits.provisional else "full")
 
-    def accept(
-        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
-    ) -> None:
+    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
         """Let the levels of the sensors' errors, and of what the latents show, be at least the window's own.
 
         The sustained evidence of the sensors begins anew, from where they are.
@@ -321,23 +319,12 @@ class BundleDetector:
         level = own + self._condition_levels[evidence.condition] if c.condition_levels else own
         found = (c.excess(evidence.channel_error, evidence.latent) - level)[0]
         lengths = len(evidence.channel_error)
-        which = np.concatenate([np.tile(sensors, lengths), np.full(2 * lengths, latents)]) & np.isfinite(
-            found
-        )
+        which = np.concatenate([np.tile(sensors, lengths), np.ones(2 * lengths, bool)]) & np.isfinite(found)
         excess = baseline[slots[0], : c.states]  # a view
         excess[which] = np.maximum(excess[which], found[which])
         if self.sustained is not None:
             state = baseline[slots[0], self._sustained_from :]
             self.sustained.statistics.accept(evidence.residual[0], state, sensors)
-
-    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
-        """See ``daemon.detector.Detector``: of ``moved`` sensors the slow levels begin anew, too."""
-        C = len(self.sensors)
-        errors = np.flatnonzero(moved)
-        for length in range(len(self.models.lengths)):
-            baseline[slot, length * C + errors] = 0.0
-        if self.sustained is not None:
-            self.sustained.statistics.begin_anew(baseline[slot, self._sustained_from :], moved, anew)
 
     def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
         """See ``daemon.detector.Detector`` and ``correction``."""

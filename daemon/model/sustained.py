@@ -207,13 +207,6 @@ class SensorStatistics:
         mine[:, 4 * C : 6 * C] = 0.0
         state[slots] = mine
 
-    def begin_anew(self, state: Floats, moved: Mask, anew: Mask) -> None:
-        """Forget the evidence of some sensors (C,) in a state (6C + 1,), and where the ``moved`` ones (C,) were."""
-        C = len(self.centre)
-        both, fresh = state[:-1].reshape(6, C), self.fresh()[:-1].reshape(6, C)
-        both[:2, moved] = fresh[:2, moved]
-        both[2:, moved | anew] = fresh[2:, moved | anew]
-
     def accept(self, residual: Floats, state: Floats, sensors: Mask) -> None:
         """Let the levels of sensors be where they have been of late.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from daemon.errors import BundleError
-from daemon.stream.judge import MOST_FAILURES
+from daemon.stream.asking import MOST_FAILURES
 from daemon.stream.steps import Step
 
 MOST_REFUSED = 1_000

@@ -6,16 +6,18 @@ with other scalers share. From then on the asset's windows are *corrected*: each
 the other sensors imply, by what was accepted at most (``correction``), and what is left of the window is judged like
 any other. So nothing else becomes normal: a fault of another size, to the other side or of another sensor shows as it would
 have before, also while the machine stands still and nothing of the level shows. An alert without levels (its sensors are off to
-both sides, or only the latents show it) moves the asset's baseline to what the row shows (``Detector.accept``).
+both sides, or by no more than chance) moves the asset's baseline to what the row shows (``Detector.accept``).
 
-**Which sensors.** An error leaks from the sensors that are off into what is expected of others. Candidates are the sensors that lead
-the alert and those off by no chance; of these the model tells which explain the newest window, and by how much they are off
-without the others' share (``Detector.sensors_off``). Where that window shows nothing, all candidates count, those that lead first,
-and a window is corrected by the first one, and by as many others as it needs.
+**Which sensors.** An error leaks from the sensors that are off into what is expected of others, which an alert may name as well. So the
+model tells which sensors explain the newest window, and by how much they are off (``Detector.sensors_off``); those of other
+alerts do not count, unless there are no others. Where that window shows nothing, those count that were off by no chance while the alert was open, those that it
+names first, and a window is corrected by the first one, and by as many others as it needs.
 
 **Under another model** the levels hold from its first row on. It may have learned one: of a day of rows (``regime_rows``,
 because machines have daily rhythms) at which the sensor reads what it read then, and nothing of the asset is open, the mean
-distance from what the others imply is what is *left* of it; less than ``LEARNED`` of the size is nothing.
+distance from what the others imply is what is *left* of it; less than ``LEARNED`` of the size is nothing. That is found out at
+the first scored row of a day of the epoch, so that other assets' rows are cut there alone. The model under which it was accepted has not
+learned it.
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ from daemon.domain import Floats, Mask, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.course import MOST_SIDES, NONE, Side, Sustained
 from daemon.stream.course_state import MEASURED, AcceptedLevel, AcceptedState
-from daemon.stream.deviation import Deviation, SustainedRow
+from daemon.stream.deviation import BOTH_WAYS, Deviation, SustainedRow
 from daemon.stream.incident import ANOMALY, AssetEpisodes, Incident, regime_rows
 
 MOST_ACCEPTED = 16
 """Accepted alerts that are remembered of an asset; the oldest are forgotten."""
 ERRORS = 3.0
-"""Widths of noise that are no chance. The mean of an anomaly's rows is off by so many of its standard errors, at least, where a
-sensor does not lead it; and by one width at least, as the noise of neighbouring rows is alike."""
+"""Widths of noise that are no chance. The mean of an anomaly's rows is off by so many of its standard errors, at least; and by one
+width at least, as the noise of neighbouring rows is alike."""
 NEVER = 1 << 62
 """Row at which nothing changes."""
 LEARNED = 1.0 - 1.0 / MARGIN
@@ -50,26 +52,14 @@ LEARNED = 1.0 - 1.0 / MARGIN
 class Accepted:
     """What becomes normal at a row."""
 
-    moved: Mask  # (C,) sensors with a level: their slow levels begin anew ...
-    anew: Mask  # (C,) ... and the evidence of late of these
-    baseline: Mask  # (C,) sensors whose baseline takes in what the row shows
-    latents: bool  # whether it takes in what the latents show, too
-
-    @property
-    def sensors(self) -> Mask:
-        """(C,) what is normal of these from now on."""
-        return self.anew | self.baseline
+    sensors: Mask  # (C,) what is known of these of late is of no use any more
+    corrected: bool  # the windows to come are corrected: the asset's baseline begins anew; else it takes in what the row shows
 
     def joined(self, other: Accepted | None) -> Accepted:
         """With what else does."""
         if other is None:
             return self
-        return Accepted(
-            self.moved | other.moved,
-            self.anew | other.anew,
-            self.baseline | other.baseline,
-            self.latents or other.latents,
-        )
+        return Accepted(self.sensors | other.sensors, self.corrected or other.corrected)
 
 
 class Bounds(NamedTuple):
@@ -105,7 +95,8 @@ class Acceptances:
         self.watched: set[str] = set()
         self._spec = spec
         self._place = {name: c for c, name in enumerate(spec.sensors)}
-        self._lasting = -(-regime_rows(spec.window, spec.period_ns) // spec.hop)  # scored rows
+        self._day = regime_rows(spec.window, spec.period_ns)
+        self._lasting = -(-self._day // spec.hop)  # scored rows of it
         self._assets: dict[str, list[_AcceptedAlert]] = {}  # oldest first
         self._bounds: dict[str, Bounds | None] = {}  # after the newest of these
 
@@ -129,42 +120,44 @@ class Acceptances:
             row: at which it is accepted.
             evidence: of the same row.
         """
-        sizes = self._sizes(known, incident, sustained)
         incident.peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
-        asked = evidence.sensors_off if sizes else None
-        found = [] if asked is None else asked(self._mask(name for name, _ in sizes))
         deviation = known.deviation or Deviation.none(len(row.closing))
+        sizes = self._sizes(known, incident, sustained, deviation)
+        found = [] if evidence.sensors_off is None else evidence.sensors_off(np.ones(len(self._place), bool))
+        others = self._mask(_others(known, incident))
+        found = [
+            one for one in found if not others[one.sensor]
+        ] or found  # that of another alert may show in this one
         levels = self._levels(sizes, found, self._expected(incident, row, deviation))
-        others = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
-        others.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
-        self._assets[asset] = others[-MOST_ACCEPTED:]
+        before = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
+        before.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
+        self._assets[asset] = before[-MOST_ACCEPTED:]
         self._changed(asset)
-        sensors, none = known.accepted_with(self._spec, incident), self._mask(())
-        if levels:  # what the other sensors showed of it is over with it
-            moved = self._mask(name for name, _ in levels)
-            return Accepted(moved, sensors | moved, none, latents=False)
-        return Accepted(none, none, sensors, latents=True)
+        sensors = known.accepted_with(self._spec, incident) | self._mask(name for name, _ in levels)
+        return Accepted(sensors, bool(levels))
 
     def _sizes(
-        self, known: AssetEpisodes, incident: Incident, sustained: Mapping[Side, Sustained]
+        self,
+        known: AssetEpisodes,
+        incident: Incident,
+        sustained: Mapping[Side, Sustained],
+        deviation: Deviation,
     ) -> dict[Side, float]:
-        """How far sensors are off by an alert, without those of other alerts; in their units. See ``accept``."""
-        others = {
-            name for one in known.incidents if one is not incident and not one.slow for name in one.names
-        }
-        others -= set(incident.names)
-        sizes = {side: most.size for side, most in sustained.items()}
-        peaks = incident.evidence(known.peaks if ANOMALY in incident.parts else None)
-        if peaks is not None:
-            off, width = peaks.mean, peaks.width
-            least = width * np.maximum(1.0, ERRORS / np.sqrt(np.maximum(peaks.rows, 1.0)))
-            leads = np.isin(self._spec.sensors, incident.leading)
-            for c in np.flatnonzero(leads | (np.abs(off) >= least)).tolist():
+        """How far sensors are off to one side by an alert, without those of other alerts; in their units. See ``accept``."""
+        others = _others(known, incident)
+        sizes: dict[Side, float] = {}
+        mean = (deviation.observed - deviation.expected) / np.maximum(deviation.rows, 1.0)
+        for name, _ in sustained:
+            c = self._place[name]
+            if np.abs(mean[c]) * deviation.rows[c] > BOTH_WAYS * deviation.apart[c]:
+                sizes[self._side(c, float(mean[c]))] = abs(float(mean[c]))
+        if incident.peaks is not None:
+            off, width, rows = incident.peaks.mean, incident.peaks.width, incident.peaks.rows
+            least = width * np.maximum(1.0, ERRORS / np.sqrt(np.maximum(rows, 1.0)))
+            for c in np.flatnonzero(np.abs(off) >= least).tolist():
                 side = self._side(c, float(off[c]))
                 sizes[side] = max(sizes.get(side, 0.0), abs(float(off[c])))
-        mine = [
-            (side, size) for side, size in sizes.items() if side[1] and size > 0 and side[0] not in others
-        ]
+        mine = [(side, size) for side, size in sizes.items() if side[1] and side[0] not in others]
         mine.sort(
             key=lambda one: (one[0][0] not in incident.names, -sustained.get(one[0], NONE).share, one[0])
         )
@@ -186,7 +179,7 @@ class Acceptances:
             side = self._side(c, off)
             size = max(abs(off), sizes.get(side, 0.0))
             if side[1] and np.isfinite([size, place]).all():
-                levels[side] = AcceptedLevel(*side, size, place, explains, size)
+                levels[side] = AcceptedLevel(*side, size, place, explains, size, MEASURED)
 
         for offset in found:
             add(*offset)
@@ -242,7 +235,7 @@ class Acceptances:
 
     # -------------------------------------------------------------- what is left of it
     def begin(self, asset: str) -> None:
-        """The asset's baseline begins, as under a model that has not seen the asset."""
+        """Another model comes into force, which may have learned what was accepted of the asset."""
         for one in self._assets.get(asset, ()):
             for level in one.levels.values():
                 level.begin_anew()
@@ -280,6 +273,10 @@ class Acceptances:
                 continue
             level.rows += 1
             level.apart_sum += level.side * float(np.nan_to_num(apart[c]))
+        if row.row % self._day >= self._spec.hop:
+            return
+        for each in self._unmeasured(asset, row.row):
+            level = each[0]
             if level.rows < self._lasting:
                 continue
             left = sum(one.left for one in each)
@@ -295,8 +292,7 @@ class Acceptances:
         """A row before which ``follow`` changes no bounds of an asset, of the rows from this one on."""
         if asset not in self.watched:
             return NEVER
-        missing = [self._lasting - each[0].rows - 1 for each in self._unmeasured(asset, row)]
-        return row + min(missing) * self._spec.hop if missing else NEVER
+        return row if row % self._day < self._spec.hop else row + self._day - row % self._day
 
     def _unmeasured(self, asset: str, row: int) -> list[list[AcceptedLevel]]:
         """The levels of each sensor and side that were accepted before a row, the newest first, where that one is not measured."""
@@ -347,6 +343,12 @@ class Acceptances:
         if alerts:
             self._assets[asset] = alerts
             self._changed(asset)
+
+
+def _others(known: AssetEpisodes, incident: Incident) -> set[str]:
+    """The sensors of other alerts than this one."""
+    others = [one for one in known.incidents if one is not incident and not one.slow]
+    return {name for one in others for name in one.names}.difference(incident.names)
 
 
 def _restored(state: AcceptedState) -> _AcceptedAlert:

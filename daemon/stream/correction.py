@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.detector import Detector, Evidence
+from daemon.detector import CorrectedWindows, Detector, Evidence
 from daemon.domain import Floats, Ints, Mask
 from daemon.stream.acceptance import Acceptances
+from daemon.stream.asking import Measured, ask_in_parts
 from daemon.stream.chunk_windows import WindowedRows
 
 
@@ -35,24 +36,27 @@ class Corrections:
         return taken
 
 
+class Asked(NamedTuple):
+    """Whom to ask, and by what."""
+
+    detector: Detector  # in force
+    acceptances: Acceptances  # of the partition
+    measured: Measured
+
+
 def corrected(
-    detector: Detector,
-    acceptances: Acceptances,
-    chunk: WindowedRows,
-    windows: Ints,
-    rows: Ints,
-    evidence: Evidence,
+    asked: Asked, chunk: WindowedRows, windows: Ints, rows: Ints, evidence: Evidence
 ) -> tuple[Evidence, Corrections | None]:
     """The evidence of windows, that of assets with standing levels without these.
 
     Args:
-        detector: in force.
-        acceptances: of the partition.
+        asked: about them.
         chunk: the rows with their windows.
         windows: (V,) which of its windows.
         rows: (V,) the rows that they end at.
-        evidence: of these windows as they are.
+        evidence: of these windows as they are. One that the model fails on when it is corrected is not scorable.
     """
+    acceptances = asked.acceptances
     found = [
         (j, bounds)
         for j, i in enumerate(rows.tolist())
@@ -62,13 +66,28 @@ def corrected(
     if not found:
         return evidence, None
     which = np.array([j for j, _ in found])
-    least, most, taken = (np.stack(each) for each in zip(*(bounds for _, bounds in found), strict=True))
-    less = detector.corrected(chunk.windows.take(windows[which]), least, most, taken)
-    theirs = detector.infer(less.windows)
+    least = np.stack([bounds.least for _, bounds in found])
+    most = np.stack([bounds.most for _, bounds in found])
+    taken = np.stack([bounds.taken for _, bounds in found])
+
+    def ask(some: Ints) -> tuple[CorrectedWindows, Evidence]:
+        mine = chunk.windows.take(windows[which[some]])
+        less = asked.detector.corrected(mine, least[some], most[some], taken[some])
+        return less, asked.detector.infer(less.windows)
+
+    known, answers = ask_in_parts(len(which), ask, asked.measured)
+    scorable = evidence.scorable.copy()
+    scorable[which] = False
+    evidence = replace(evidence, scorable=scorable)
+    if not answers:
+        return evidence, None
+    removed = np.concatenate([less.removed for less, _ in answers])
+    theirs = Evidence.joined([one for _, one in answers])
     # Outputs say what a sensor reads; so what is expected of it is where it was accepted to be.
-    theirs = replace(theirs, expected=theirs.expected + less.removed)
-    assert less.windows.scaled is not None
-    places = {j: k for k, (j, _) in enumerate(found)}
-    return evidence.replaced(which, theirs), Corrections(
-        places, less.windows.scaled, less.apart, less.removed
+    theirs = replace(theirs, expected=theirs.expected + removed)
+    return evidence.replaced(which[known], theirs), Corrections(
+        {j: k for k, j in enumerate(which[known].tolist())},
+        np.concatenate([np.asarray(less.windows.scaled) for less, _ in answers]),
+        np.concatenate([less.apart for less, _ in answers]),
+        removed,
     )

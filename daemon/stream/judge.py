@@ -13,8 +13,7 @@ the same window again after a restart.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,10 +33,11 @@ from daemon.domain import (
 )
 from daemon.stream.acceptance import Accepted
 from daemon.stream.alerts import Episodes
+from daemon.stream.asking import Measured, ask_in_parts
 from daemon.stream.assets import AssetTable
 from daemon.stream.batches import RowBatch
 from daemon.stream.chunk_windows import WindowedRows
-from daemon.stream.correction import corrected
+from daemon.stream.correction import Asked, corrected
 from daemon.stream.fills import held_rows, imputed_rows
 from daemon.stream.incident import EpisodeStart, Part, UnscoredChange
 from daemon.stream.model_changes import NO_MODEL
@@ -45,12 +45,6 @@ from daemon.stream.scored import ScoredWindows
 from daemon.stream.summands import Summands
 from daemon.stream.thresholds import Thresholds
 from daemon.stream.windowing import grown
-
-MOST_FAILURES = 10
-"""Windows in a row that a model may fail on; more than a few are not the windows' fault."""
-
-Measured = Callable[[int], AbstractContextManager[object]]
-"""Entered around the model's work on so many windows; a clock may not stand in the core."""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +149,8 @@ class Judge:
         states = 0 if detector is None else len(detector.fresh_baseline(""))
         self._baseline = np.zeros((self._assets.capacity, states))
         self._begun.values[:] = False
+        for asset in self._episodes.acceptances.assets:
+            self._episodes.acceptances.begin(asset)
 
     def exchange(self, detector: Detector) -> None:
         """Judge with the same model with other thresholds; every baseline goes on."""
@@ -231,33 +227,18 @@ class Judge:
         judgement.failed = failed if failed.any() else None
 
     def _infer(self, batch: Windows) -> tuple[Ints, Evidence | None]:
-        """Which of the windows the model can look at, and their evidence.
-
-        A batch that it fails on is halved until the windows at fault are alone. A model that fails on
-        many in a row is not asked about the rest: it is about to be given up.
-        """
-        assert self.detector is not None
-        pieces = [np.arange(len(batch))]  # the next one last
-        found: list[tuple[Ints, Evidence]] = []
-        failures = 0  # in a row
-        while pieces and failures < MOST_FAILURES:
-            some = pieces.pop()
-            try:
-                with self._measured(len(some)):
-                    evidence = self.detector.infer(batch.take(some) if len(some) < len(batch) else batch)
-                found.append((some, evidence))
-                failures = 0
-            except Exception:  # noqa: BLE001 - see the module
-                if len(some) > 1:
-                    pieces += [some[len(some) // 2 :], some[: len(some) // 2]]
-                else:
-                    failures += 1
-        if not found:
-            self.dropped[Dropped.MODEL_FAILED] += len(batch)
-            return np.empty(0, np.int64), None
-        which = np.concatenate([some for some, _ in found])
+        """Which of the windows the model can look at, and their evidence."""
+        detector = self.detector
+        assert detector is not None
+        which, found = ask_in_parts(
+            len(batch),
+            lambda some: detector.infer(batch.take(some) if len(some) < len(batch) else batch),
+            self._measured,
+        )
         self.dropped[Dropped.MODEL_FAILED] += len(batch) - len(which)
-        return which, found[0][1] if len(found) == 1 else Evidence.joined([e for _, e in found])
+        if not found:
+            return which, None
+        return which, found[0] if len(found) == 1 else Evidence.joined(found)
 
     def _fill(self, evaluated: _Evaluated, judgement: Judgement) -> None:
         """Emit the imputed cells of every incomplete row."""
@@ -313,8 +294,10 @@ class Judge:
         some = evidence if len(chosen) == len(evaluated.rows) else evidence.take(chosen)
         slots = chunk.rows.slots[which]
         acceptances, windows = self._episodes.acceptances, evaluated.windows[chosen]
+        some, corrections = corrected(
+            Asked(detector, acceptances, self._measured), chunk, windows, which, some
+        )
         try:
-            some, corrections = corrected(detector, acceptances, chunk, windows, which, some)
             verdicts = detector.judge(some, self._baseline, slots, static=self._emit_scores)
         except Exception:  # noqa: BLE001 - see the module
             return  # without a score they count as failed
@@ -344,7 +327,6 @@ class Judge:
                 self._begun.values[slot] = True
                 carried = detector.carried_baseline(asset, int(rows.rows[i]))
                 self._baseline[slot] = detector.fresh_baseline(asset) if carried is None else carried
-                self._episodes.acceptances.begin(asset)
 
     # -------------------------------------------------------------- episodes
     def _is_firing(self, asset: str) -> bool:
@@ -410,12 +392,13 @@ class Judge:
 
     def _accept(self, scored: ScoredWindows, j: int, accepted: Accepted) -> None:
         """Let the baseline of a scored row's asset know what is normal from now on."""
-        detector, slots = scored.detector, scored.chunk.rows.slots[scored.rows[[j]]]
-        if accepted.anew.any():
-            detector.begin_anew(self._baseline, int(slots[0]), accepted.moved, accepted.anew)
-        if accepted.latents or accepted.baseline.any():
+        i = int(scored.rows[j])
+        slots = scored.chunk.rows.slots[[i]]
+        if accepted.corrected:
+            self._baseline[slots[0]] = scored.detector.fresh_baseline(scored.chunk.rows.assets[i])
+        else:
             evidence = scored.evidence.take(np.array([j]))
-            detector.accept(evidence, self._baseline, slots, accepted.baseline, latents=accepted.latents)
+            scored.detector.accept(evidence, self._baseline, slots, accepted.sensors)
 
     def _correct(self, rows: RowBatch, i: int, engaged: bool) -> None:
         """Let the threshold of a scored row's asset follow; ``engaged``: before this row its episode was not over."""

@@ -16,6 +16,7 @@ from daemon.detector import Detector, Scaling
 from daemon.domain import AlarmPolicy, InputPartition, Output, StreamSpec
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.alerts import Episodes
+from daemon.stream.asking import Measured
 from daemon.stream.assets import AssetTable
 from daemon.stream.chunker import Chunker
 from daemon.stream.controls import Controls
@@ -25,7 +26,7 @@ from daemon.stream.drift import DriftMonitor
 from daemon.stream.holding import Holding
 from daemon.stream.incident import ASSET_DRIFT, STREAM_DRIFT
 from daemon.stream.ingest import Decode, Ingest
-from daemon.stream.judge import Judge, Measured
+from daemon.stream.judge import Judge
 from daemon.stream.ledger import Ledger
 from daemon.stream.model_changes import ModelChanges
 from daemon.stream.shadow import Shadow

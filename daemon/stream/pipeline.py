@@ -54,6 +54,7 @@ from daemon.domain import (
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.accounts import Accounts
 from daemon.stream.alerts import Episodes
+from daemon.stream.asking import Measured
 from daemon.stream.asset_grid import value_hashes
 from daemon.stream.audit import Audit
 from daemon.stream.batch_ingest import BatchIngest, Placed
@@ -64,7 +65,6 @@ from daemon.stream.drift import ALL_TIME
 from daemon.stream.evaluation import OUTPUTS_AT_ONCE, Evaluation
 from daemon.stream.fleet_clock import BATCH
 from daemon.stream.ingest import Decode
-from daemon.stream.judge import Measured
 from daemon.stream.parts import Parts, PipelineSettings
 from daemon.stream.recovery import Recovery
 from daemon.stream.steps import Step

@@ -324,6 +324,8 @@ class Recovery:
         if known.memory is not None:
             parts.episodes.dismissals.restore(asset, known.memory)
         parts.episodes.acceptances.restore(asset, known.accepted)
+        if known.units != parts.model_changes.last.number:
+            parts.episodes.acceptances.begin(asset)
         parts.episodes.maintenance.restore(asset, known.suppressed)
         parts.silence.restore(asset, slot, known.asset_silent, known.silent_sensors, known.stuck)
         parts.derivation.restore(slot, known.counters)

@@ -7,7 +7,7 @@ import pytest
 
 from daemon.errors import BundleError
 from daemon.runtime.fallback import MOST_REFUSED, Fallback
-from daemon.stream.judge import MOST_FAILURES
+from daemon.stream.asking import MOST_FAILURES
 from daemon.stream.steps import Step
 
 assert MOST_FAILURES == 10

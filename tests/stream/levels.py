@@ -42,18 +42,11 @@ class Levels(CentreDetector):
     def fresh_baseline(self, asset: str) -> Floats:
         return np.zeros(3 * len(self.sensors))
 
-    def accept(
-        self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask, *, latents: bool = True
-    ) -> None:
+    def accept(self, evidence: Evidence, baseline: Floats, slots: Ints, sensors: Mask) -> None:
         normal, mean, level = np.split(baseline[int(slots[0])], 3)  # views
         normal[sensors] = np.fmax(normal, evidence.channel_error[0, 0])[sensors]
         level[sensors] = np.nan_to_num(evidence.residual[0])[sensors]
         mean[sensors] = 0.0
-
-    def begin_anew(self, baseline: Floats, slot: int, moved: Mask, anew: Mask) -> None:
-        normal, mean, level = np.split(baseline[slot], 3)  # views
-        normal[moved] = level[moved] = 0.0
-        mean[moved | anew] = 0.0
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         C = len(self.sensors)
