@@ -3,7 +3,8 @@
 ``anchor.moved`` allows what a season moves, in spreads of all that a machine does, nights and days together. A ramp or an offset of one
 sensor of one machine is far less, and hides there. The other assets tell it: they have the same seasons. So every model keeps of each
 asset its sensors' means and spreads over ``FEWEST_DAYS`` or more, and the anchor of a line those that were first known of it. ``departed``
-says how far an asset has moved since, less the median of what all assets have moved.
+says how far an asset has moved since, less the median of what all assets have moved. Means are the medians of those of the days: a machine
+that stands still for some of them has not moved.
 
 * **In spreads of its own.** A larger machine moves by more in the same season, and its spread is larger, too.
 * **Less what the other sensors imply.** A machine that is loaded otherwise than the others moves along the relations of its sensors
@@ -46,6 +47,8 @@ HALF = 0.5
 """The share of its rows that makes an hour or a day of an asset."""
 ROUNDING = 1e-9
 """A spread of so small a share of the mean is none: the sensor stands still."""
+MEDIAN = float(np.sqrt(np.pi / 2.0))
+"""The error of a median, in that of a mean."""
 CHANCE = 2.0
 """Errors that a move may be by chance."""
 SIZE = 0.05
@@ -96,8 +99,8 @@ def standing(history: Sequence[Segment], period_ns: int) -> dict[str, Any] | Non
             continue
         days.append(by_day)
         hours.append(_means(off, rows, max(HOUR_NS // period_ns, 1)))
-        oldest = int(rows.min()) * period_ns
-        assets[asset] = {"since_ns": oldest, "mean": _written(mean), "spread": _written(spread)}
+        oldest, usual = int(rows.min()) * period_ns, mean + spread * np.median(by_day[1], axis=0)
+        assets[asset] = {"since_ns": oldest, "mean": _written(usual), "spread": _written(spread)}
     if len(assets) < FEWEST_ASSETS:
         return None
     weights = [
@@ -210,13 +213,14 @@ def _weights(hours: Floats) -> Floats:
 
 
 def _error(days: Floats) -> Floats:
-    """(C,) of the mean of an asset's days (D, A, C): what they scatter within an asset, over the root of the days."""
+    """(C,) of the median of an asset's days (D, A, C): what they scatter within an asset, over the root of the days."""
     there = np.isfinite(days)
     count = there.sum(0)  # (A, C)
     mean = np.where(there, days, 0.0).sum(0) / np.maximum(count, 1)
     squares = (np.where(there, days - mean, 0.0) ** 2).sum((0, 1))
     free = np.maximum((count - 1).clip(0).sum(0), 1)
-    return np.asarray(np.sqrt(squares / free / np.maximum(np.median(count, axis=0), 1.0)))
+    days_of = np.maximum(np.median(count, axis=0), 1.0)
+    return np.asarray(MEDIAN * np.sqrt(squares / free / days_of))
 
 
 def _written(numbers: Floats) -> list[float | None]:

@@ -172,11 +172,34 @@ def test_an_asset_is_compared_with_where_it_was_first_known(model: Bundle) -> No
     assert Bundle.from_bytes(current.to_bytes()).facts[ANCHOR] == current.facts[ANCHOR]
 
 
+def test_a_machine_that_stood_still_for_some_of_the_days_has_not_moved(model: Bundle) -> None:
+    idle = 95.0 + 0.1 * np.random.default_rng(0).standard_normal((3 * DAY, 4))
+    rested = np.where((np.arange(3 * DAY) // DAY == 1)[:, None], idle, pump(3, 10))
+    for last, limit in ((rested, 0.0), (idle, 1.0)):
+        found = departed(succeeding(knowing(model, fleet(10, {"pump-3": last})), knowing(model, fleet(0))))
+        assert found is not None
+        assert found.distance >= limit
+        assert (found.distance > APART_LIMIT) is (limit > 0)
+
+
+def test_constant_sensors_are_not_placed_by_their_rounding(model: Bundle) -> None:
+    def constant(value: float) -> list[Segment]:
+        return [
+            Segment(one.asset, one.first_row, np.where(np.arange(4) == 1, value, one.values))
+            for one in fleet(0)
+        ]
+
+    then, now = standing(constant(0.1), PERIOD), standing(constant(0.2), PERIOD)
+    assert then is not None
+    assert now is not None
+    assert distances(NAMES, then, now).max() < APART_LIMIT
+
+
 def test_what_people_let_in_is_the_beginning_once_all_rows_are_newer(model: Bundle) -> None:
     """The model that learns a change first has rows of before it; where the asset is then is between the two."""
-    changed = 20 * DAY_NS
+    changed = 21 * DAY_NS
     let_in = {"pump-1": changed + DAY_NS}
-    half = np.concatenate([pump(1, 19)[:DAY], offset(1, 20, 1.5)[: 2 * DAY]])
+    half = np.concatenate([pump(1, 19)[: 2 * DAY], offset(1, 21, 1.5)[:DAY]])
     first = succeeding(knowing(model, fleet(10)), knowing(model, fleet(0)))
     second = succeeding(knowing(model, fleet(19, {"pump-1": half})), first, let_in)
     third = succeeding(knowing(model, fleet(30, {"pump-1": offset(1, 30, 1.5)})), second, let_in)
