@@ -6,18 +6,21 @@ from collections import Counter
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.detector import Evidence, Verdicts, Windows
+from daemon.detector import CorrectedWindows, Evidence, Verdicts, Windows
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
     AlertEvent,
     AlertKind,
+    Dropped,
     Floats,
     Ints,
+    Mask,
     ScoredRow,
 )
 from daemon.stream.course_state import AcceptedLevel, AcceptedState
@@ -242,6 +245,28 @@ def test_standing_levels_cost_one_look_at_each_window_and_hide_nothing_on_the_ot
     assert sum(Counting.judged) <= len(readings)
     assert len(whole) >= 20
     assert run(1) == whole
+
+
+class Stubborn(CentreDetector):
+    """Fails on windows of one asset that are corrected."""
+
+    def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
+        if windows.asset is not None and "p3" in windows.asset:
+            raise ValueError("p3")
+        return super().corrected(windows, least, most, taken)
+
+
+def test_a_correction_that_fails_takes_no_other_asset_with_it() -> None:
+    pipeline = make(detector=Stubborn(SPEC.sensors))
+    for i in range(1, 5):
+        level = AcceptedLevel("a", 1, 4.0, 4.0, True, 4.0)
+        pipeline.episodes.acceptances.restore(f"p{i}", [AcceptedState("f", 0, [level])])
+    readings = [wide(second, 4.0, 0.0, asset=f"p{i}") for second in range(20) for i in range(6)]
+    outputs = feed(pipeline, numbered(readings))
+    scored = Counter(one.asset for one in outputs if isinstance(one, ScoredRow) and np.isfinite(one.score))
+    full = 20 - SPEC.window + 1
+    assert scored == {f"p{i}": full for i in range(6) if i != 3}
+    assert pipeline.dropped[Dropped.MODEL_FAILED] == full
 
 
 def test_rows_without_a_score_after_an_anomaly_that_became_normal_are_not_firing() -> None:
