@@ -9,8 +9,9 @@ have before, also while the machine stands still and nothing of the level shows.
 both sides, or by no more than chance) moves the asset's baseline to what the row shows (``Detector.accept``).
 
 **Which sensors.** An error leaks from the sensors that are off into what is expected of others, which an alert may name as well. So the
-model tells which sensors explain the newest window, and by how much they are off (``Detector.sensors_off``); those of other
-alerts do not count, unless there are no others. Where that window shows nothing, those count that were off by no chance while the alert was open, those that it
+model tells which sensors explain the newest window, and by how much they are off (``Detector.sensors_off``). Of these those count
+that the alert names or that were off while it was open; if there are none, those of other alerts, which may show in this one.
+Where that window shows nothing of it, those count that were off by no chance while the alert was open, those that it
 names first, and a window is corrected by the first one, and by as many others as it needs.
 
 **Under another model** the levels hold from its first row on. It may have learned one: of a day of rows (``regime_rows``,
@@ -124,10 +125,10 @@ class Acceptances:
         deviation = known.deviation or Deviation.none(len(row.closing))
         sizes = self._sizes(known, incident, sustained, deviation)
         found = [] if evidence.sensors_off is None else evidence.sensors_off(np.ones(len(self._place), bool))
-        others = self._mask(_others(known, incident))
-        found = [
-            one for one in found if not others[one.sensor]
-        ] or found  # that of another alert may show in this one
+        others = _others(known, incident)
+        mine = {*incident.names, *(name for name, _ in sizes)} - others
+        # What is of another alert may show in this one.
+        found = self._of(found, mine) or self._of(found, others)
         levels = self._levels(sizes, found, self._expected(incident, row, deviation))
         before = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
         before.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
@@ -135,6 +136,9 @@ class Acceptances:
         self._changed(asset)
         sensors = known.accepted_with(self._spec, incident) | self._mask(name for name, _ in levels)
         return Accepted(sensors, bool(levels))
+
+    def _of(self, found: Iterable[Offset], names: set[str]) -> list[Offset]:
+        return [one for one in found if self._spec.sensors[one.sensor] in names]
 
     def _sizes(
         self,
