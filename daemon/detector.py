@@ -395,6 +395,16 @@ class Detector(Protocol):
         """
         ...
 
+    def begin_anew(self, baseline: Floats, slot: int, sensors: Mask) -> None:
+        """Forget what is known of sensors (C,) of an asset that are judged otherwise from now on, and of the latents.
+
+        Args:
+            baseline: (N, P) the slow baselines of all assets; the asset's is changed in place.
+            slot: the asset's.
+            sensors: (C,) which of them.
+        """
+        ...
+
     def verdict(
         self,
         window: OwnedWindow,

@@ -145,6 +145,11 @@ class CentreDetector:
             baseline[slot, 1 : 1 + C][sensors] = 0.0
             baseline[slot, 1 + C :][sensors] = np.nan_to_num(evidence.residual[0][sensors])
 
+    def begin_anew(self, baseline: Floats, slot: int, sensors: Mask) -> None:
+        baseline[slot, 0] = 0.0
+        if self.pace:
+            baseline[slot, 1:].reshape(2, -1)[:, sensors] = 0.0
+
     def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
         scale, units = self.scaling.scale, windows.scaled
         assert units is not None

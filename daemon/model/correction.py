@@ -32,6 +32,7 @@ ROUNDS = 4
 AGREES = 0.25
 """Largest distance of a window's readings from what the model expects of them, in units of calibration, that needs no other round."""
 SHOWN = 0.5
+"""Share of what was accepted of a sensor that is off by less than a typical residual, from which on it is taken out, too."""
 ONE_SIDED = 0.5
 """A mean of distances of less than this share of their mean size has no direction."""
 

@@ -326,6 +326,14 @@ class BundleDetector:
             state = baseline[slots[0], self._sustained_from :]
             self.sustained.statistics.accept(evidence.residual[0], state, sensors)
 
+    def begin_anew(self, baseline: Floats, slot: int, sensors: Mask) -> None:
+        """See ``daemon.detector.Detector``. No change since the row before is known of any sensor."""
+        lengths, P = len(self.models.lengths), self.calibrated.states
+        baseline[slot, :P][np.concatenate([np.tile(sensors, lengths), np.ones(2 * lengths, bool)])] = 0.0
+        baseline[slot, 2 * P : self._sustained_from] = jumps.fresh(len(self.sensors))
+        if self.sustained is not None:
+            self.sustained.statistics.begin_anew(baseline[slot, self._sustained_from :], sensors)
+
     def corrected(self, windows: Windows, least: Floats, most: Floats, taken: Mask) -> CorrectedWindows:
         """See ``daemon.detector.Detector`` and ``correction``."""
         return correction.corrected(self, windows, least, most, taken)

@@ -207,6 +207,11 @@ class SensorStatistics:
         mine[:, 4 * C : 6 * C] = 0.0
         state[slots] = mine
 
+    def begin_anew(self, state: Floats, sensors: Mask) -> None:
+        """Forget what is known of sensors (C,) in a state (6C + 1,)."""
+        C = len(self.centre)
+        state[:-1].reshape(6, C)[:, sensors] = self.fresh()[:-1].reshape(6, C)[:, sensors]
+
     def accept(self, residual: Floats, state: Floats, sensors: Mask) -> None:
         """Let the levels of sensors be where they have been of late.
 

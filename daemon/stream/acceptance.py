@@ -10,7 +10,7 @@ both sides, or by no more than chance) moves the asset's baseline to what the ro
 
 **Which sensors.** An error leaks from the sensors that are off into what is expected of others, which an alert may name as well. So the
 model tells which sensors explain the newest window, and by how much they are off (``Detector.sensors_off``). Of these those count
-that the alert names or that were off while it was open; if there are none, those of other alerts, which may show in this one.
+that the alert names or that were off while it was open; if there are none, and its sensors are still off, those of another alert, whose error has come to show in them.
 Where that window shows nothing of it, those count that were off by no chance while the alert was open, those that it
 names first, and a window is corrected by the first one, and by as many others as it needs.
 
@@ -53,14 +53,19 @@ LEARNED = 1.0 - 1.0 / MARGIN
 class Accepted:
     """What becomes normal at a row."""
 
-    sensors: Mask  # (C,) what is known of these of late is of no use any more
-    corrected: bool  # the windows to come are corrected: the asset's baseline begins anew; else it takes in what the row shows
+    corrected: Mask  # (C,) sensors that are judged less what was accepted: what is known of them of late is of no use any more
+    baseline: Mask  # (C,) sensors whose baseline takes in what the row shows
+
+    @property
+    def sensors(self) -> Mask:
+        """(C,) those that are normal from now on."""
+        return self.corrected | self.baseline
 
     def joined(self, other: Accepted | None) -> Accepted:
         """With what else does."""
         if other is None:
             return self
-        return Accepted(self.sensors | other.sensors, self.corrected or other.corrected)
+        return Accepted(self.corrected | other.corrected, self.baseline | other.baseline)
 
 
 class Bounds(NamedTuple):
@@ -127,15 +132,25 @@ class Acceptances:
         found = [] if evidence.sensors_off is None else evidence.sensors_off(np.ones(len(self._place), bool))
         others = _others(known, incident)
         mine = {*incident.names, *(name for name, _ in sizes)} - others
-        # What is of another alert may show in this one.
-        found = self._of(found, mine) or self._of(found, others)
+        mine_found = self._of(found, mine)
+        if not mine_found and self._is_off(
+            sizes, row
+        ):  # of another alert, which shows in the sensors of this one
+            mine_found = self._of(found, others)
+        found = mine_found
         levels = self._levels(sizes, found, self._expected(incident, row, deviation))
         before = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
         before.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
         self._assets[asset] = before[-MOST_ACCEPTED:]
         self._changed(asset)
         sensors = known.accepted_with(self._spec, incident) | self._mask(name for name, _ in levels)
-        return Accepted(sensors, bool(levels))
+        none = np.zeros(len(sensors), bool)
+        return Accepted(sensors, none) if levels else Accepted(none, sensors)
+
+    def _is_off(self, sizes: Mapping[Side, float], row: SustainedRow) -> bool:
+        """Whether one of the sensors is as far off at a row as it was, by half."""
+        off = np.nan_to_num(row.observed - row.expected)
+        return any(side * off[self._place[name]] >= size / 2.0 for (name, side), size in sizes.items())
 
     def _of(self, found: Iterable[Offset], names: set[str]) -> list[Offset]:
         return [one for one in found if self._spec.sensors[one.sensor] in names]
@@ -248,7 +263,7 @@ class Acceptances:
     def bounds(self, asset: str, row: int) -> Bounds | None:
         """By how much sensors may be off at a row; None: by nothing."""
         known = self._assets[asset]
-        if row <= known[-1].began:  # a shadow knows of an alert as soon as its chunk begins
+        if row <= max(one.began for one in known):  # a shadow knows of an alert as soon as its chunk begins
             return self._bounds_of(one for one in known if row > one.began)
         if asset not in self._bounds:
             self._bounds[asset] = self._bounds_of(known)
@@ -272,22 +287,23 @@ class Acceptances:
             apart: (C,) how far sensors are from what the others imply; NaN: not asked for, as expected.
         """
         for each in self._unmeasured(asset, row.row):
-            level, c = each[0], self._place[each[0].sensor]
-            if not (row.present[c] and abs(float(row.observed[c]) - level.place) <= level.size / 2.0):
-                continue
-            level.rows += 1
-            level.apart_sum += level.side * float(np.nan_to_num(apart[c]))
+            newest, count = each[0], next(one for one in each if one.rows != MEASURED)
+            c = self._place[newest.sensor]
+            if row.present[c] and abs(float(row.observed[c]) - newest.place) <= newest.size / 2.0:
+                count.rows += 1
+                count.apart_sum += newest.side * float(np.nan_to_num(apart[c]))
         if row.row % self._day >= self._spec.hop:
             return
         for each in self._unmeasured(asset, row.row):
-            level = each[0]
-            if level.rows < self._lasting:
+            unknown = [one for one in each if one.rows != MEASURED]
+            if unknown[0].rows < self._lasting:
                 continue
-            left = sum(one.left for one in each)
-            found = min(max(level.apart_sum / level.rows, 0.0), left)
-            if found < LEARNED * sum(one.size for one in each):
+            left, known = (sum(one.left for one in some) for some in (unknown, each))
+            known -= left
+            found = min(max(unknown[0].apart_sum / unknown[0].rows - known, 0.0), left)
+            if found < LEARNED * sum(one.size for one in unknown):
                 found = 0.0
-            for one in each:
+            for one in unknown:
                 one.left *= found / left if left > 0 else 0.0
                 one.rows, one.apart_sum = MEASURED, 0.0
             self._changed(asset)
@@ -299,13 +315,13 @@ class Acceptances:
         return row if row % self._day < self._spec.hop else row + self._day - row % self._day
 
     def _unmeasured(self, asset: str, row: int) -> list[list[AcceptedLevel]]:
-        """The levels of each sensor and side that were accepted before a row, the newest first, where that one is not measured."""
+        """The levels of each sensor and side that were accepted before a row, the newest first, where one is not measured."""
         found: dict[Side, list[AcceptedLevel]] = {}
         for one in reversed(self._assets[asset]):
             if row > one.began:
                 for side, level in one.levels.items():
                     found.setdefault(side, []).append(level)
-        return [each for each in found.values() if each[0].rows != MEASURED]
+        return [each for each in found.values() if any(one.rows != MEASURED for one in each)]
 
     def _changed(self, asset: str) -> None:
         """What stands of an asset has changed."""

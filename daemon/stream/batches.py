@@ -29,6 +29,9 @@ from daemon.stream.gathering import PartBatch
 from daemon.stream.grid import NAN, ReleasedRow
 from daemon.stream.piece_decoding import Piece
 
+FEW = 0.05
+"""Share of the rows of a batch up to which some change places one by one; of more all are taken anew."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowBatch:
@@ -86,7 +89,9 @@ class RowBatch:
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name, column in columns.items():
             added = getattr(few, name)
-            if isinstance(column, list):  # few places move: faster than to take all
+            if isinstance(column, list) and len(gone) + len(inserted) > FEW * len(self):
+                columns[name] = list(map([*column, *added].__getitem__, taken.tolist()))
+            elif isinstance(column, list):  # few places move: faster than to take all
                 columns[name] = column = column.copy()
                 for place in gone:
                     del column[place]

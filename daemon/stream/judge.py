@@ -394,11 +394,11 @@ class Judge:
         """Let the baseline of a scored row's asset know what is normal from now on."""
         i = int(scored.rows[j])
         slots = scored.chunk.rows.slots[[i]]
-        if accepted.corrected:
-            self._baseline[slots[0]] = scored.detector.fresh_baseline(scored.chunk.rows.assets[i])
-        else:
+        if accepted.corrected.any():
+            scored.detector.begin_anew(self._baseline, int(slots[0]), accepted.corrected)
+        if accepted.baseline.any():
             evidence = scored.evidence.take(np.array([j]))
-            scored.detector.accept(evidence, self._baseline, slots, accepted.sensors)
+            scored.detector.accept(evidence, self._baseline, slots, accepted.baseline)
 
     def _correct(self, rows: RowBatch, i: int, engaged: bool) -> None:
         """Let the threshold of a scored row's asset follow; ``engaged``: before this row its episode was not over."""

@@ -48,6 +48,9 @@ class Levels(CentreDetector):
         level[sensors] = np.nan_to_num(evidence.residual[0])[sensors]
         mean[sensors] = 0.0
 
+    def begin_anew(self, baseline: Floats, slot: int, sensors: Mask) -> None:
+        baseline[slot].reshape(3, -1)[:, sensors] = 0.0
+
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         C = len(self.sensors)
         error = evidence.channel_error[0] - baseline[slots, :C]

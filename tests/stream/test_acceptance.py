@@ -16,9 +16,10 @@ from daemon.detector import Detector, Evidence, Explanation, OwnedWindow
 from daemon.domain import AlarmPolicy, Floats, Phase, Reading, StreamSpec
 from daemon.stream.acceptance import MOST_ACCEPTED, Acceptances
 from daemon.stream.course_state import MEASURED, AcceptedLevel, AcceptedState
+from daemon.stream.deviation import SustainedRow
 from daemon.stream.dismissal import REMEMBERED, Effect
 from daemon.stream.incident import TOGETHER, regime_rows
-from tests.stream.conversation import EPISODES, Conversation, opened
+from tests.stream.conversation import EPISODES, Conversation, alerts, opened
 from tests.stream.evidence import SENSORS
 from tests.stream.levels import Levels
 from tests.stream.pipelines import (
@@ -220,6 +221,42 @@ def test_what_was_accepted_one_after_the_other_adds_up_and_what_is_learned_does_
     assert bounds(level(1, 4.0, 4.0), level(1, 2.0, 2.0), level(-1, 1.0, 1.0)) == (-1.0, 6.0)
     assert bounds(level(1, 4.0, 1.5, MEASURED)) == (0.0, 1.5)
     assert bounds(level(1, 4.0, 0.0, MEASURED)) is None
+
+
+@pytest.mark.parametrize("at", [130, 150, 152])
+def test_what_is_planned_of_one_sensor_leaves_the_alert_of_another_as_it_is(at: int) -> None:
+    """Also where the one it is said of is just over, and the other one's error alone shows."""
+    told = Told(rows((20, 0.0, 0.0), (100, 4.0, 0.0), (30, 4.0, -4.0), (100, 4.0, 0.0)), QUIET)
+    told.until(at)
+    assert [list(one.sensors) for one in alerts(told.outputs)] == [["a"], ["b"]]
+    assert told.say(Verdict.PLANNED) is Effect.ACCEPTING
+    later = of_kind(told.until(250), *EPISODES)
+    assert {one.fingerprint for one in later if one.phase is Phase.CLOSED} == {
+        alerts(told.outputs)[1].fingerprint
+    }
+    assert not [one for one in later if one.phase is Phase.OPENED]
+    levels = [
+        one.sensor for state in told.pipeline.episodes.acceptances.snapshot("p1") for one in state.levels
+    ]
+    assert levels == ["b"]
+
+
+def test_a_level_below_one_of_the_model_in_force_is_measured() -> None:
+    acceptances = Acceptances(HOURS)
+    states = [
+        AcceptedState("f", 0, [AcceptedLevel("a", 1, 4.0, 4.0, True, 4.0)]),
+        AcceptedState("g", 1, [AcceptedLevel("a", 1, 2.0, 6.0, True, 2.0, MEASURED)]),
+    ]
+    acceptances.restore("p", states)
+    apart = np.array([2.0, 0.0])
+    zero = np.zeros(2)
+    for row in range(2, 2 + 3 * LASTING):
+        acceptances.follow("p", SustainedRow(row, zero, zero, np.array([6.0, 0.0]), zero), apart)
+    found = acceptances.bounds("p", 2 + 3 * LASTING)
+    assert found is not None
+    assert found.most.tolist() == [2.0, 0.0]
+    assert acceptances.standing == {"p"}
+    assert not acceptances.watched
 
 
 @pytest.mark.parametrize("verdict", [Verdict.CONFIRMED, Verdict.FALSE_ALARM])

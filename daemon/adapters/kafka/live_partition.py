@@ -13,6 +13,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from daemon.adapters.kafka.aiokafka_inside import RecordColumns
+from daemon.adapters.kafka.record_times import timestamps_ns
 from daemon.adapters.kafka.stats import KafkaStats
 from daemon.domain import InputPartition, PolledRecords, Records
 
@@ -46,7 +47,7 @@ class LivePartition:
             np.array(columns.offsets, np.int64),
             columns.keys,
             columns.values,
-            np.array(columns.timestamps_ms, np.int64) * 1_000_000,
+            timestamps_ns(columns.timestamps_ms),
             columns.timestamp_type == LOG_APPEND_TIME,
             columns.headers,
             self._partition.topic,

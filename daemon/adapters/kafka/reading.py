@@ -21,6 +21,7 @@ from aiokafka.errors import (
 
 from daemon.adapters.kafka.connecting import close_consumer, start_client
 from daemon.adapters.kafka.failures import UnreachableError, while_reading
+from daemon.adapters.kafka.record_times import timestamps_ns
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import DEADLINE_S, MAX_RECORDS, WAIT_MS, KafkaSettings
 from daemon.adapters.kafka.topics import administering, check_topics
@@ -141,9 +142,10 @@ class Log:
                 at |= reached
                 share = sum(at[tp] - first for tp, (first, stop) in spans.items() if first < stop) / total
                 for tp, found in batches.items():
+                    stamps = timestamps_ns([r.timestamp for r in found]).tolist()
                     records = [
-                        Record(r.offset, r.key, r.value or b"", r.timestamp * 1_000_000, r.headers, tp.topic)
-                        for r in found
+                        Record(r.offset, r.key, r.value or b"", stamp, r.headers, tp.topic)
+                        for r, stamp in zip(found, stamps, strict=True)
                         if r.offset < spans[tp][1]
                     ]
                     if records:
