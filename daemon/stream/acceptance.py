@@ -132,13 +132,11 @@ class Acceptances:
         found = [] if evidence.sensors_off is None else evidence.sensors_off(np.ones(len(self._place), bool))
         others = _others(known, incident)
         mine = {*incident.names, *(name for name, _ in sizes)} - others
-        mine_found = self._of(found, mine)
-        if not mine_found and self._is_off(
-            sizes, row
-        ):  # of another alert, which shows in the sensors of this one
-            mine_found = self._of(found, others)
-        found = mine_found
-        levels = self._levels(sizes, found, self._expected(incident, row, deviation))
+        own = self._of(found, mine)
+        # The error of another alert's sensor may have come to show in those of this one.
+        if not own and self._is_off(sizes, row):
+            own = self._of(found, others)
+        levels = self._levels(sizes, own, self._expected(incident, row, deviation))
         before = [one for one in self._assets.get(asset, []) if one.fingerprint != incident.fingerprint]
         before.append(_AcceptedAlert(incident.fingerprint, levels, row.row))
         self._assets[asset] = before[-MOST_ACCEPTED:]

@@ -223,10 +223,14 @@ def test_what_was_accepted_one_after_the_other_adds_up_and_what_is_learned_does_
     assert bounds(level(1, 4.0, 0.0, MEASURED)) is None
 
 
-@pytest.mark.parametrize("at", [130, 150, 152])
-def test_what_is_planned_of_one_sensor_leaves_the_alert_of_another_as_it_is(at: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "at"),
+    [(FIRST, 135), (QUIET, 135), (QUIET, 152)]
+    + [(replace(QUIET, pace=0.1), at) for at in (135, 150, 154, 156)],
+)
+def test_what_is_planned_of_one_sensor_leaves_the_alert_of_another_as_it_is(first: Levels, at: int) -> None:
     """Also where the one it is said of is just over, and the other one's error alone shows."""
-    told = Told(rows((20, 0.0, 0.0), (100, 4.0, 0.0), (30, 4.0, -4.0), (100, 4.0, 0.0)), QUIET)
+    told = Told(rows((20, 0.0, 0.0), (100, 4.0, 0.0), (30, 4.0, -4.0), (100, 4.0, 0.0)), first)
     told.until(at)
     assert [list(one.sensors) for one in alerts(told.outputs)] == [["a"], ["b"]]
     assert told.say(Verdict.PLANNED) is Effect.ACCEPTING
