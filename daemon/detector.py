@@ -107,6 +107,10 @@ class Windows:
         )
 
 
+_BY_LENGTH = frozenset({"channel_error", "latent"})
+"""The fields of ``Evidence`` whose windows come second, after the window lengths."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What a detector computes from each window on its own, before calibration and history.
@@ -130,9 +134,7 @@ class Evidence:
         """The evidence of the windows at these indices, in their order."""
         return Evidence(
             **{
-                name: getattr(self, name)[:, index]
-                if name in {"channel_error", "latent"}
-                else getattr(self, name)[index]
+                name: getattr(self, name)[:, index] if name in _BY_LENGTH else getattr(self, name)[index]
                 for name in self.__slots__
             }
         )
@@ -142,7 +144,7 @@ class Evidence:
         found: dict[str, Any] = {}
         for name in self.__slots__:
             found[name] = getattr(self, name).copy()
-            place = (slice(None), index) if name in {"channel_error", "latent"} else index
+            place = (slice(None), index) if name in _BY_LENGTH else index
             found[name][place] = getattr(by, name)
         return Evidence(**found)
 
@@ -153,7 +155,7 @@ class Evidence:
             **{
                 name: np.concatenate(
                     [getattr(part, name) for part in parts],
-                    axis=1 if name in {"channel_error", "latent"} else 0,
+                    axis=1 if name in _BY_LENGTH else 0,
                 )
                 for name in Evidence.__slots__
             }

@@ -14,6 +14,7 @@ average over the window, as long as one is off by a typical residual, or by ``SH
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,19 +42,17 @@ def corrected(
     detector: BundleDetector, windows: Windows, least: Floats, most: Floats, taken: Mask
 ) -> CorrectedWindows:
     """See ``daemon.detector.Detector.corrected``."""
-    scale, units = detector.models.scaler.scale, windows.scaled
-    assert units is not None
-    levels = detector.models.levels
-    base = None if levels is None else levels.of(windows.asset, units)
+    scale, scaled, levels = detector.models.scaler.scale, windows.scaled, detector.models.levels
+    assert scaled is not None
+    units = scaled if levels is None else scaled - levels.of(windows.asset, scaled)[:, None]
     below, above = (np.asarray(end / scale, np.float32) for end in (least, most))
     taken, removed = taken.copy(), np.zeros(units.shape, np.float32)
     expected = np.empty(units.shape, np.float32)
     todo = np.arange(len(units))
     while len(todo):
-        some = windows.take(todo)
-        expected[todo], removed[todo] = _without(
-            detector, some, taken[todo], (below[todo], above[todo]), None if base is None else base[todo]
-        )
+        labels = [windows.condition[i] for i in todo.tolist()]
+        bounds = below[todo], above[todo]
+        expected[todo], removed[todo] = _without(detector, units[todo], labels, taken[todo], bounds)
         left = units[todo] - removed[todo] - expected[todo]
         off = _off(left, below[todo], above[todo], detector.calibrated.residual_rms)
         off[taken[todo]] = 0.0
@@ -64,14 +63,15 @@ def corrected(
     newest, gone = windows.values.astype(np.float64), removed[:, -1] * scale
     newest[:, -1] -= gone
     apart = np.where(taken, (units[:, -1] - expected[:, -1]) * scale, np.nan)
-    less = replace(windows, values=newest, scaled=(units - removed).astype(units.dtype))
+    less = replace(windows, values=newest, scaled=(scaled - removed).astype(scaled.dtype))
     return CorrectedWindows(less, apart, gone)
 
 
 def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) -> list[Offset]:
     """See ``daemon.detector.Detector.sensors_off``."""
     scaler = detector.models.scaler
-    less = window.values - detector.level_of(window)
+    level = detector.level_of(window)
+    less = window.values - level
     found = explain(
         detector, less, window.condition, sensors.astype(np.float64), candidates=int(sensors.sum())
     )
@@ -79,18 +79,14 @@ def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) ->
         return []
     rest = sensors & ~found.blamed & (np.nan_to_num(found.residual) > NORMAL)
     off = found.blamed | rest
-    units = window.values[None]
-    one = Windows(units, np.ones(1, bool), (window.condition,), scaled=units, asset=(window.asset,))
     free = np.where(off, np.float32(np.inf), np.float32(0.0))[None]
-    levels = detector.models.levels
-    base = None if levels is None else levels.of(one.asset, units)
-    expected, _ = _without(detector, one, off[None], (-free, free), base)
-    seen = np.isfinite(units[0])
+    expected, _ = _without(detector, less[None], [window.condition], off[None], (-free, free))
+    seen = np.isfinite(less)
     rows = np.maximum(seen.sum(0), 1)
-    apart = np.where(seen, units[0] - expected[0], 0.0).sum(0) / rows
-    observed = np.where(seen, units[0], 0.0).sum(0) / rows
+    apart = np.where(seen, less - expected[0], 0.0).sum(0) / rows
+    observed = np.where(seen, window.values, 0.0).sum(0) / rows
     width = detector.calibrated.residual_rms
-    far = np.where(seen, np.abs(units[0] - expected[0]), 0.0).sum(0) / rows
+    far = np.where(seen, np.abs(less - expected[0]), 0.0).sum(0) / rows
     off &= np.abs(apart) > ONE_SIDED * far
     order = sorted(np.flatnonzero(off).tolist(), key=lambda c: (rest[c], -abs(apart[c]) / width[c], c))
     raw = scaler.raw(observed[None])[0]
@@ -99,31 +95,26 @@ def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) ->
 
 def _without(
     detector: BundleDetector,
-    windows: Windows,
+    units: NDArray[Any],
+    conditions: Sequence[str],
     taken: Mask,
     bounds: tuple[NDArray[np.float32], NDArray[np.float32]],
-    base: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(B, L, C) what is expected where some sensors (B, C) are taken out, and what is removed of these; in the detector's units.
 
-    ``base`` is (B, C), the levels of the assets.
+    ``units`` (B, L, C) are windows less the levels of their assets.
     """
-    units = windows.scaled
-    assert units is not None
     below, above = (end[:, None] for end in bounds)
     tolerance = AGREES * detector.calibrated.residual_rms
 
     def decoded(shown: NDArray[Any], which: Ints) -> NDArray[Any]:
-        labels = [windows.condition[i] for i in which.tolist()]
-        own = None if base is None else base[which]
-        found = detector.models.measure_scaled(shown, labels, keep=True, level=own).decoded
-        return found if own is None else found + own[:, None]
+        labels = [conditions[i] for i in which.tolist()]
+        return np.asarray(detector.models.measure_scaled(shown, labels, keep=True).decoded)
 
-    every = np.arange(len(units))
+    todo = np.arange(len(units))
     out = taken[:, None]
-    expected = np.array(decoded(np.where(out, np.float32(np.nan), units), every))
+    expected = np.array(decoded(np.where(out, np.float32(np.nan), units), todo))
     removed = np.zeros(units.shape, np.float32)
-    todo = every
     for _ in range(ROUNDS):
         apart = np.where(out[todo], units[todo] - expected[todo], 0.0)
         removed[todo] = accepted_part(apart, below[todo], above[todo])

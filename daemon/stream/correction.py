@@ -1,7 +1,8 @@
 """Scored windows of assets of which something was accepted: their evidence without it (``acceptance``).
 
 A window is corrected by what stands at the row that it ends at, so that a score depends on nothing but the window and what
-was accepted before. Two more questions to the model are the price of such an asset; there are few.
+was accepted before. The price of such an asset are further questions to the model: a few to correct its windows, and one for
+the evidence of what is left of them.
 """
 
 from __future__ import annotations
