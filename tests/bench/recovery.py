@@ -130,7 +130,7 @@ def measure(quick: bool) -> Iterator[Section]:
                 median(one.live_s for one in found),
             )
     section.notes.append(
-        "medians; replayed: records read again silently, between none and 50,000, for state is written in"
+        "medians; replayed: records read again silently, between none and 200,000, for state is written in"
         " turns; the target is of connect + replay, without import;"
         " live again: from the command."
     )
