@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from daemon.control import Feedback
+from daemon.alert import AcceptedChange
+from daemon.control import Feedback, Verdict
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
 from daemon.stream.deviation import BOTH_WAYS
 
 WORTH_NAMING = 0.5
 """Another contributor is named with at least so much of the first one's share."""
+
+
+MOST_ACCEPTED_NAMED = 4
+"""Sensors that a sentence about what was accepted names."""
 
 
 def number(value: float | None) -> str:
@@ -76,6 +81,24 @@ def difference(contributor: Contributor, *, others: bool) -> str:
 def _size(value: float) -> str:
     """Two significant digits."""
     return f"{float(f'{value:.2g}'):g}"
+
+
+def accepted(changes: Sequence[AcceptedChange]) -> str:
+    """What has become normal: ``accepted: pressure +1.29 bar, flow -0.8``; empty: nothing."""
+    named = [_change(one) for one in changes[:MOST_ACCEPTED_NAMED]]
+    more = len(changes) - len(named)
+    return f"accepted: {', '.join(named)}{f' and {more} more' if more > 0 else ''}" if named else ""
+
+
+def was_planned(event: AlertEvent) -> bool:
+    """Whether an alert was open when it was called planned."""
+    return event.feedback is not None and event.feedback.verdict is Verdict.PLANNED
+
+
+def _change(one: AcceptedChange) -> str:
+    if one.change is None:
+        return f"{one.sensor} as it reads now"
+    return f"{one.sensor} {one.change:+.3g}{'' if one.unit is None else f' {one.unit}'}"
 
 
 def trend(event: AlertEvent) -> str:
@@ -152,7 +175,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
     if event.regime is not None:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
-            return f"{text}, which is normal from now on"
+            became = accepted(event.accepted)
+            return f"{text}, which is normal from now on" + (f" ({became})" if became else "")
     if event.maintenance is not None:
         return f"{text} (under maintenance: {event.maintenance})"
     if event.continued_by is not None:
@@ -163,7 +187,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text}; it is still so, and counts as usual by now"
     if event.phase is not Phase.CLOSED:
         return text
-    return f"{text} (over)" if event.feedback is None else f"{text} (over; {_said(event.feedback)})"
+    said = "" if event.feedback is None else _said(event.feedback)
+    return f"{text} ({'; '.join(filter(None, ('over', said, accepted(event.accepted))))})"
 
 
 def _said(feedback: Feedback) -> str:

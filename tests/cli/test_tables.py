@@ -16,6 +16,7 @@ from daemon.commands.models.tables import FOLDS, LIST, SENSORS, list_rows
 from daemon.control import MaintenanceOrder
 
 START = datetime(2026, 11, 1, 6, 0, 0, 123456, tzinfo=UTC)
+DID = "accepted: pressure +1.29 bar, flow -0.8"
 NAME = "pump-01+pump-02-20261130T0800-3fa2"
 
 
@@ -64,13 +65,17 @@ def test_verdicts() -> None:
         "time": "2026-11-30T12:50:20.661Z", "fingerprint": "b389a58475ab2b6b", "verdict": "false_alarm",
         "by": "kim", "note": "we changed the recipe on tuesday, all is fine", "asset": "pump-1",
         "kind": "anomaly", "opened": "2025-11-29T06:21:40Z", "counts": False,
+        "did": None,
     }  # fmt: skip
     bare = dict.fromkeys(("by", "note", "asset", "kind", "opened"))
-    shown = printed(feedback.table_of([said, said | bare | {"verdict": "planned", "counts": True}]))
+    shown = printed(
+        feedback.table_of([said, said | bare | {"verdict": "planned", "counts": True, "did": DID}])
+    )
     assert row_of("b389", shown)[:5] == ["2026-11-30", "12:50", "false", "alarm", "b389a58475ab2b6b"]
     assert row_of("anomaly of pump-1", shown)[:2] == ["kim", "(replaced)"]
     assert "opened 2025-11-29 06:21" in shown
-    assert row_of("planned", shown)[2:] == ["planned", "b389a58475ab2b6b"]
+    assert row_of("planned", shown)[2:4] == ["planned", "b389a58475ab2b6b"]
+    assert "pressure" in shown
 
 
 def test_versions_of_models() -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.alert import AlertPart
+from daemon.alert import AcceptedChange, AlertPart, Regime
+from daemon.control import Feedback, Verdict
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -16,7 +17,7 @@ from daemon.domain import (
     Phase,
     Severity,
 )
-from daemon.stream.summaries import difference, lasting, summary
+from daemon.stream.summaries import accepted, difference, lasting, summary
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,21 @@ from daemon.stream.summaries import difference, lasting, summary
 )
 def test_a_duration_is_in_the_largest_unit_of_which_it_has_two(seconds: int, said: str) -> None:
     assert lasting(seconds * SECOND_NS) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], ""),
+        ([("pressure", 1.2876, "bar"), ("flow", -0.8, None)], "accepted: pressure +1.29 bar, flow -0.8"),
+        ([("pressure", None, "bar")], "accepted: pressure as it reads now"),
+        ([(name, 0.5, None) for name in "abcdef"], "accepted: a +0.5, b +0.5, c +0.5, d +0.5 and 2 more"),
+    ],
+)
+def test_what_was_accepted_is_said_with_its_side_its_size_and_its_unit(
+    changes: list[tuple[str, float | None, str | None]], said: str
+) -> None:
+    assert accepted([AcceptedChange(*one) for one in changes]) == said
 
 
 UNIT = Contributor("pressure", 5.4, 6.04, 1.0, unit="bar")
@@ -61,3 +77,14 @@ def test_a_summary_says_since_when_for_how_long_and_what_joined() -> None:
     scored = replace(event, parts=(AlertPart(AlertKind.ANOMALY, None, 0),))
     assert summary(scored) == f"{text}; score 5.00 over 4.00; also sensor stuck"
     assert summary(replace(event, phase=Phase.CLOSED)).endswith("for 26 min; also sensor stuck (over)")
+
+
+def test_the_end_of_a_planned_alert_says_what_was_accepted() -> None:
+    event = AlertEvent(
+        "pumps", "p1", AlertKind.DEVIATION, Phase.CLOSED, Severity.WARNING, "f", "i", 1_560 * SECOND_NS, 0, 0,
+        "m", "full", "", contributors=[UNIT], feedback=Feedback("f", Verdict.PLANNED, "kim"),
+        accepted=[AcceptedChange("pressure", -0.64, "bar")],
+    )  # fmt: skip
+    assert summary(event).endswith(" (over; planned, by kim; accepted: pressure -0.64 bar)")
+    by_the_settings = replace(event, feedback=None, regime=Regime(0, learned=True, accepted=True))
+    assert summary(by_the_settings).endswith("normal from now on (accepted: pressure -0.64 bar)")

@@ -13,6 +13,8 @@ from daemon.documents import counted, short
 from daemon.domain import AlertEvent, iso
 from daemon.model.decision import rule_in_words
 from daemon.stream.dismissal import Standing
+from daemon.stream.encoding import accepted_json
+from daemon.stream.summaries import accepted, was_planned
 
 if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, the demo does not
     from daemon.adapters.registry import DecisionRecord
@@ -20,6 +22,8 @@ if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, th
 STOPS_SHOWN: Final = 20
 ASSETS_SHOWN: Final = 5
 """Of one planned stop."""
+CHANGES_SHOWN: Final = 20
+"""Of what was accepted with one verdict."""
 NOTE_SHOWN: Final = 500
 """Characters of a note or a reason."""
 
@@ -40,6 +44,7 @@ def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
         "note": bounded(feedback.note, NOTE_SHOWN),
         "at": _time(received),
         "did": "" if standing is None else _done(event, feedback, standing),
+        "accepted": accepted_json(event.accepted[:CHANGES_SHOWN]) if was_planned(event) else [],
     }
 
 
@@ -60,16 +65,11 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
             return f"its like was held back {times} since" if standing.held_back else "its like is held back"
         case Verdict.PLANNED if standing.accepting:
             return "it becomes normal with the next reading"
-        case Verdict.PLANNED if event.over and _was_planned(event):
-            return "it is normal now"
+        case Verdict.PLANNED if event.over and was_planned(event):
+            return bounded(accepted(event.accepted), NOTE_SHOWN) or "the alert closed with it"
         case Verdict.PLANNED if event.over:
             return "the alert was over, and nothing was left to accept"
     return "the alert closed with it" if event.over and event.feedback is not None else "noted"
-
-
-def _was_planned(event: AlertEvent) -> bool:
-    """Whether an alert was open when it was called planned."""
-    return event.feedback is not None and event.feedback.verdict is Verdict.PLANNED
 
 
 def active_stop(stops: Iterable[Occurrence], stream: str, asset: str) -> str | None:

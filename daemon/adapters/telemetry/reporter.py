@@ -360,6 +360,7 @@ class Reporter:
         """Outputs can be read by others now; each is reported once."""
         self.status.published(outputs)
         self.metrics.published(outputs)
+        self.controls.published(outputs)
 
     def poll_durable(self, stream: str, processing_s: float, latencies_s: ArrayLike) -> None:
         """All outputs of a poll can be read: the time since it arrived, and since its records' timestamps."""

@@ -16,6 +16,7 @@ from daemon.adapters.admin import snapshot
 from daemon.adapters.admin.controls_json import decisions_json
 from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.alert import AcceptedChange
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
 from daemon.domain import SECOND_NS, Phase
 from daemon.maintenance import MaintenanceWindow
@@ -62,6 +63,7 @@ def test_a_verdict_is_shown_with_what_it_has_done(
     taken = None if standing is None else Standing(said, **standing)  # type: ignore[arg-type]
     assert verdict_on_the_open_alert(status, taken) == {
         "verdict": verdict, "by": "kim", "note": "lid", "at": "2026-03-04T12:00:00.000000001Z", "did": did,
+        "accepted": [],
     }  # fmt: skip
 
 
@@ -72,6 +74,7 @@ def test_a_verdict_that_is_not_taken_yet_says_so_and_without_the_topic_the_one_i
     without = verdict_on_the_open_alert(status, Standing(NOTHING, dismissed=True))
     assert without == {
         "verdict": "false_alarm", "by": "kim", "note": "lid", "at": None, "did": "its like is held back",
+        "accepted": [],
     }  # fmt: skip
     heard(status, Feedback("a", Verdict.PLANNED, "ada"))
     shown = verdict_on_the_open_alert(status, Standing(NOTHING, dismissed=True))
@@ -86,7 +89,17 @@ def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: St
     did = snapshot(status)["recent"][0]["told"]["did"]
     assert did == "the alert was over, and nothing was left to accept"
     status.published([replace(alert("pump-02", Phase.CLOSED, "b", n=10), feedback=planned)])
-    assert snapshot(status)["recent"][0]["told"]["did"] == "it is normal now"
+    assert snapshot(status)["recent"][0]["told"]["did"] == "the alert closed with it"  # a silence, say
+    levels = [AcceptedChange("pressure", 1.294, "bar"), AcceptedChange("flow", -0.8)]
+    closed = replace(alert("pump-02", Phase.CLOSED, "b", n=11), feedback=planned, accepted=levels)
+    with capture_logs() as logs:
+        Reporter(Metrics(["pumps"], ["t"]), status).outputs_published([closed])
+    told = snapshot(status)["recent"][0]["told"]
+    assert told["did"] == "accepted: pressure +1.29 bar, flow -0.8"
+    assert told["accepted"] == logs[0]["accepted"] == [
+        {"sensor": "pressure", "change": 1.294, "unit": "bar"}, {"sensor": "flow", "change": -0.8},
+    ]  # fmt: skip
+    assert (logs[0]["event"], logs[0]["asset"], logs[0]["by"]) == ("change_accepted", "pump-02", "kim")
     silence = Feedback("b", Verdict.FALSE_ALARM, "kim")
     heard(status, silence)
     status.streams["pumps"].standing = lambda _: Standing(silence)
