@@ -109,6 +109,8 @@ def announce(event: AlertEvent, console: Console) -> None:
     """One alert message as a line for a person."""
     if event.phase in (Phase.UPDATED, Phase.SUPPRESSED):
         return
+    from daemon.commands.demo import lasted
+
     opened = event.phase is Phase.OPENED
     style = "red bold" if event.severity is Severity.CRITICAL else "yellow"
     word = f"[{style}]{event.severity:<8}[/]" if opened else "[green]closed  [/]"
@@ -116,11 +118,8 @@ def announce(event: AlertEvent, console: Console) -> None:
     if opened:
         text = event.summary
     else:
-        minutes = (event.row_ns - event.opened_ns) / 60e9
-        lasted = f"{minutes:.0f} min" if minutes >= 1.0 else "less than a minute"
-        text = (
-            f"{event.asset}: {event.kind}{f' of {event.sensor}' if event.sensor else ''} over after {lasted}"
-        )
+        what = f"{event.kind}{f' of {event.sensor}' if event.sensor else ''}"
+        text = f"{event.asset}: {what} over, since {minute(event.onset_ns)} for {lasted(event)}"
     console.print(f"{when}  {word}  {escape(text)}", soft_wrap=True)
 
 

@@ -39,6 +39,7 @@ from daemon.runtime.process import ended_by_signals
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.steps import RowBlock, Step
+from daemon.stream.summaries import lasted_ns, lasting
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LEARN = timedelta(hours=24)
@@ -381,3 +382,8 @@ def demo_settings(config: Path | None, sets: Sequence[str]) -> Settings | None:
         "period": timedelta(microseconds=spec.period_ns / 1e3),
     }
     return load(config, sets, {"streams": [stream]})
+
+
+def lasted(event: AlertEvent) -> str:
+    """How long an alert has lasted, in words."""
+    return lasting(lasted_ns(event))

@@ -26,7 +26,7 @@ from daemon.domain import AlertEvent, AlertKind, iso
 from daemon.errors import DaemonError, InputError, UsageError
 from daemon.stream.alert_decoding import read_alert_event
 from daemon.stream.encoding import ALERTS, accepted_json
-from daemon.stream.summaries import accepted, was_planned
+from daemon.stream.summaries import accepted, after, was_planned
 
 NEWEST = 5
 """Alerts that are named where a fingerprint is unknown or ambiguous."""
@@ -51,6 +51,7 @@ class Alert:
     summary: str
     planned: bool = False  # it closed because it was called planned ...
     accepted: Sequence[AcceptedChange] = ()  # ... with which this has become normal
+    event: AlertEvent | None = None  # that newest message
     slow: bool = False  # a sensor's wear from day to day opened it, and no evidence of rows has joined
 
     @staticmethod
@@ -65,6 +66,7 @@ class Alert:
             event.summary,
             event.over and was_planned(event),
             event.accepted,
+            event,
             event.kind is AlertKind.DEVIATION
             and event.sensor is not None
             and not event.concerns(AlertKind.ANOMALY),
@@ -158,7 +160,7 @@ async def give(settings: Settings, feedback: Feedback, *, force: bool = False) -
         "verdict": feedback.verdict.value,
         "asset": None if alert is None else alert.asset,
         "kind": None if alert is None else alert.kind,
-        "summary": None if alert is None else alert.summary,
+        "summary": None if alert is None or alert.event is None else after(alert.event, feedback),
         "effect": effect,
         "accepted": accepted_json(changes),
     }

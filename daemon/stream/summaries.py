@@ -32,6 +32,19 @@ def lasting(span_ns: int) -> str:
     return f"{span_ns / SECOND_NS:.3g} s"
 
 
+def lasted_ns(event: AlertEvent, now_ns: int = 0) -> int:
+    """How long an alert has lasted, as every page, table and sentence says it: from its onset to its last bad row.
+
+    Args:
+        event: its newest message.
+        now_ns: the newest row of its stream, up to which one that is open lasts; 0: the message's own.
+    """
+    until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
+    if not event.over:
+        until_ns = max(until_ns, now_ns)
+    return max(until_ns - event.onset_ns, 0)
+
+
 def unread(faults: Mapping[str, int]) -> str:
     """How many values came all the same, and why none is a number: ``: 812 values came, none could be read: text``."""
     if not faults:
@@ -111,7 +124,7 @@ def trend(event: AlertEvent) -> str:
     verb = verbs[event.per_day < 0]
     others = [c.sensor for c in event.contributors if c.sensor != event.sensor][:2]
     beside = f" (or {', '.join(others)} against it)" if others else ""
-    days = round((event.row_ns - event.onset_ns) / DAY_NS)
+    days = round(lasted_ns(event) / DAY_NS)
     return (
         f"{event.asset}: {event.sensor} {verb} by {number(abs(event.per_day))} a day against what the other sensors"
         f" imply{beside}, for {days} d, since {since}"
@@ -157,9 +170,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             text = trend(event)
         case _:
             text = f"{event.asset}: {_unusual(event, others)}, since {when}"
-            until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
-            if until_ns > event.onset_ns:
-                text += f", for {lasting(until_ns - event.onset_ns)}"
+            if lasted := lasted_ns(event):
+                text += f", for {lasting(lasted)}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
             if event.per_day is not None:
                 text += (
@@ -187,8 +199,29 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text}; it is still so, and counts as usual by now"
     if event.phase is not Phase.CLOSED:
         return text
-    said = "" if event.feedback is None else _said(event.feedback)
-    return f"{text} ({'; '.join(filter(None, ('over', said, accepted(event.accepted))))})"
+    return text + _ending(event.feedback, event.accepted)
+
+
+def _ending(feedback: Feedback | None, changes: Sequence[AcceptedChange] = ()) -> str:
+    """How the sentence of an alert that is over ends: ``(over; planned, by kim; accepted: pressure +1.29 bar)``."""
+    said = "" if feedback is None else _said(feedback)
+    return f" ({'; '.join(filter(None, ('over', said, accepted(changes))))})"
+
+
+def after(event: AlertEvent, feedback: Feedback | None) -> str:
+    """The sentence of an alert, with what a later verdict says of it in place of what its last message had.
+
+    Args:
+        event: its newest message, which may have been read back.
+        feedback: the verdict that counts; None: none is known but the message's own.
+    """
+    if feedback is None or feedback == event.feedback or event.phase is not Phase.CLOSED:
+        return event.summary
+    for changes in (event.accepted, ()):  # messages of earlier versions say nothing of these
+        ending = _ending(event.feedback, changes)
+        if event.summary.endswith(ending):
+            return event.summary.removesuffix(ending) + _ending(feedback)
+    return event.summary  # it is over for another reason, which it says
 
 
 def _said(feedback: Feedback) -> str:

@@ -30,14 +30,10 @@ NOTE_SHOWN: Final = 500
 
 def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
     """The last verdict on an alert: who, when, why, and what it has done; None: there is none."""
-    received = status.people.verdicts.get(event.fingerprint)
-    standing = status.streams[event.stream].standing(event) if event.stream in status.streams else None
-    feedback = None if standing is None else standing.feedback
-    if received is not None and isinstance(received.control, Feedback):
-        feedback = received.control
-    feedback = feedback or event.feedback
+    feedback, standing = counting(status, event), _standing(status, event)
     if feedback is None:
         return None
+    received = status.people.verdicts.get(event.fingerprint)
     return {
         "verdict": str(feedback.verdict),
         "by": bounded(feedback.by),
@@ -46,6 +42,18 @@ def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
         "did": "" if standing is None else _done(event, feedback, standing),
         "accepted": accepted_json(event.accepted[:CHANGES_SHOWN]) if was_planned(event) else [],
     }
+
+
+def counting(status: Status, event: AlertEvent) -> Feedback | None:
+    """The verdict on an alert that counts: the last one that was told; None: there is none."""
+    received, standing = status.people.verdicts.get(event.fingerprint), _standing(status, event)
+    if received is not None and isinstance(received.control, Feedback):
+        return received.control
+    return event.feedback if standing is None else standing.feedback
+
+
+def _standing(status: Status, event: AlertEvent) -> Standing | None:
+    return status.streams[event.stream].standing(event) if event.stream in status.streams else None
 
 
 def _time(received: Received | None) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from daemon.adapters.pages import bounded, contributor_rows
 from daemon.documents import short
 from daemon.domain import AlertEvent, Phase, Severity, iso
+from daemon.stream.summaries import lasted_ns, lasting
 
 
 @dataclass(slots=True)
@@ -28,6 +29,15 @@ class FoldedEpisode:
         self.last = event
         if event.peak != self.worst.peak and event.phase is not Phase.CLOSED:
             self.worst = event
+
+    @property
+    def severity(self) -> Severity:
+        """The worst that it came to."""
+        return (
+            Severity.CRITICAL
+            if Severity.CRITICAL in (self.worst.severity, self.last.severity)
+            else Severity.WARNING
+        )
 
 
 def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
@@ -46,20 +56,19 @@ def folded(events: Iterable[AlertEvent]) -> list[FoldedEpisode]:
 def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
     """One row of the table of episodes."""
     worst, last = episode.worst, episode.last
-    peak, until_ns = last.peak, last.row_ns if last.ended_ns is None else last.ended_ns
+    peak, lasted = last.peak, lasted_ns(last)
     return {
         "stream": bounded(worst.stream),
         "asset": bounded(worst.asset),
         "sensor": None if worst.sensor is None else bounded(worst.sensor),
         "kind": str(worst.kind),
-        "severity": str(
-            Severity.CRITICAL if Severity.CRITICAL in (worst.severity, last.severity) else worst.severity
-        ),
-        "onset": iso(episode.first.onset_ns),
+        "severity": str(episode.severity),
+        "onset": iso(last.onset_ns),
         "opened": iso(episode.first.opened_ns),
         "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
-        "from": episode.first.onset_ns / 1e6,
-        "to": max(until_ns, episode.first.opened_ns) / 1e6,
+        "lasted": lasting(lasted),
+        "from": last.onset_ns / 1e6,
+        "to": (last.onset_ns + lasted) / 1e6,
         "score": None if peak is None else short(peak.value),
         "threshold": None if peak is None else short(peak.threshold),
         "imputed": short(worst.imputed_share),

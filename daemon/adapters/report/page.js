@@ -77,9 +77,7 @@ function quality() {
 }
 
 // ---------------------------------------------------------------- episodes
-const HEADS = episodeHeads("Opened", "Lasted", "Peak score");
-
-const lastingOf = (e) => (e.closed ? duration((e.to - Date.parse(e.opened)) / 1000) : "still open");
+const HEADS = episodeHeads("Since", "Lasted", "Peak score");
 
 /** Shows an episode in the chart, with as much again before and after it. */
 function showEpisode(place, e) {
@@ -90,7 +88,7 @@ function showEpisode(place, e) {
 }
 
 function reportedEpisode(e) {
-  const row = episodeRow(HEADS, e, chip(e.severity, e.severity), stamp(e.opened), lastingOf(e), e.score);
+  const row = episodeRow(HEADS, e, chip(e.severity, e.severity), stamp(e.onset), e.lasted + (e.closed ? "" : ", still open"), e.score);
   const place = D.traces.findIndex((t) => t.asset === e.asset && t.stream === e.stream);
   if (place < 0) return row; // its asset is not among those that are drawn
   row.className = "go";

@@ -100,6 +100,9 @@ def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: St
         {"sensor": "pressure", "change": 1.294, "unit": "bar"}, {"sensor": "flow", "change": -0.8},
     ]  # fmt: skip
     assert (logs[0]["event"], logs[0]["asset"], logs[0]["by"]) == ("change_accepted", "pump-02", "kim")
+    status.published([replace(closed, id="12", summary="odd (over; planned, by kim)", accepted=())])
+    heard(status, planned, Feedback("b", Verdict.CONFIRMED, "ada"))
+    assert snapshot(status)["recent"][0]["summary"] == "odd (over; confirmed, by ada)"
     silence = Feedback("b", Verdict.FALSE_ALARM, "kim")
     heard(status, silence)
     status.streams["pumps"].standing = lambda _: Standing(silence)
