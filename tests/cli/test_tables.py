@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from daemon.cli import feedback, maintenance, models
+from daemon.cli import feedback, maintenance, models, replay
 from daemon.commands.maintenance import entry
 from daemon.commands.models.tables import FOLDS, LIST, SENSORS, list_rows
 from daemon.control import MaintenanceOrder
@@ -109,3 +109,21 @@ def test_versions_of_models() -> None:
     moved = ("Thermocouple of the second bearing", "61.4", "62.81", "+1.41", "+1.20", "3.21", "3.4")
     shown = printed(models.table_of(SENSORS, [moved]))
     assert row_of("61.4", shown)[-6:] == list(moved[1:])
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_alerts_of_a_replay(width: int) -> None:
+    sentence = "pump-07: pressure 0.6 bar below what the other sensors imply, for 26 min (over)"
+    one: dict[str, Any] = {
+        "asset": "pump-07", "kind": "deviation", "severity": "warning", "onset": "2026-03-09T12:00:00Z",
+        "closed": "2026-03-09T12:30:00Z", "lasted": "26 min", "summary": sentence,
+        "sensors": ["pressure", "flow", "current", "vibration", "Thermocouple of the second bearing"],
+    }  # fmt: skip
+    silent = one | {"asset": "p[red]8", "kind": "sensor_silent", "closed": None, "sensors": []}
+    shown = printed(replay.alerts_table([one, silent | {"summary": sentence * 3}], width), width)
+    assert row_of("26 min", shown)[:6] == ["2026-03-09", "12:00", "26", "min", "deviation", "warning"]
+    assert (sentence in shown) is (width == 160)
+    assert ("and 2 more" in " ".join(shown.split())) is (width < 160)
+    assert row_of("sensor  ", shown)[3:5] == ["min,", "sensor"]
+    assert row_of("silent", shown) == ["open", "silent"]
+    assert "p[red]8" in shown
