@@ -105,7 +105,7 @@ def test_versions_of_models() -> None:
         "1,234,567",
     ]
     assert "2026-12-01 06:00" in shown
-    assert "by request" in shown
+    assert "on request" in shown
     moved = ("Thermocouple of the second bearing", "61.4", "62.81", "+1.41", "+1.20", "3.21", "3.4")
     shown = printed(models.table_of(SENSORS, [moved]))
     assert row_of("61.4", shown)[-6:] == list(moved[1:])

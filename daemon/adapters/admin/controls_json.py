@@ -15,6 +15,7 @@ from daemon.model.decision import rule_in_words
 from daemon.stream.dismissal import Standing
 from daemon.stream.encoding import accepted_json
 from daemon.stream.summaries import accepted, was_planned
+from daemon.trigger import in_words
 
 if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, the demo does not
     from daemon.adapters.registry import DecisionRecord
@@ -136,6 +137,7 @@ def _decision(record: DecisionRecord, *, shadow_over: bool) -> dict[str, Any]:
         "at": bounded(record.time),
         "version": bounded(record.version),
         "trigger": bounded(record.trigger.cause),
+        "trained": bounded(in_words(record.trigger.cause)),
         "trigger_reason": bounded(record.trigger.reason, NOTE_SHOWN),
         "promoted": record.promoted,
         "reason": bounded(record.reason, NOTE_SHOWN),

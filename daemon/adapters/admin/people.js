@@ -72,14 +72,14 @@ function shadowText(shadow, day) {
 function decisionRow(streams, stream, decision, day) {
   const result = resultOf(decision);
   const why = decision.promoted ? "" : decision.shadow ? shadowText(decision.shadow, day) : decision.reason;
-  const due = decision.trigger + (decision.trigger_reason ? ": " + decision.trigger_reason : "");
+  const due = decision.trained + (decision.trigger_reason ? ": " + decision.trigger_reason : "");
   return h(
     "div",
     "row",
     line(h("span", "", h("span", "mono", decision.version || "no candidate"), ofStream(streams, stream.name)), chip(...result)),
     decision.refused_by ? h("p", "", h("b", "", ...breakable(decision.refused_by.says))) : null,
     why ? h("p", "", ...breakable(why)) : null,
-    h("p", "", stamp(decision.at, day) + " · due by ", ...breakable(due)),
+    h("p", "", stamp(decision.at, day) + " · trained ", ...breakable(due)),
   );
 }
 

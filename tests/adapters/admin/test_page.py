@@ -189,7 +189,7 @@ def test_what_people_told_is_shown(port: ServedStatus, page: Page) -> None:
     ]  # fmt: skip
     decided = page.value("document.querySelector('#decisions .row').innerText")
     assert "recall overall: 0.6123, must be at least 0.7" in decided
-    assert "due by request: kim: new impeller" in decided
+    assert "trained on request: kim: new impeller" in decided
     assert page.value("document.querySelectorAll('button.tell').length") == len(
         ASSETS
     )  # of the cards, hidden
