@@ -9,7 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from daemon.cli.options import AsJson, Config, Sets
-from daemon.cli.terminal import err, log_warnings_only, out, print_json, progress_bar, run_coroutine
+from daemon.cli.terminal import (
+    err,
+    log_warnings_only,
+    out,
+    print_json,
+    print_notes,
+    progress_bar,
+    run_coroutine,
+)
 from daemon.config import MAX_SEED, HttpSection, parse_duration
 from daemon.documents import counted
 from daemon.domain import AlertEvent, Phase, Severity, iso
@@ -82,6 +90,7 @@ def demo(
             opened=opened,
         )
         result = run_coroutine(play(options, listener))
+    print_notes(result.lost)
     if result.interrupted and not result.detectors:
         console.print("Interrupted while the first model was being learned: nothing was judged.")
         raise typer.Exit(INTERRUPTED)
