@@ -29,16 +29,22 @@ if TYPE_CHECKING:
 
 def demo(
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="The same seed injects the same faults.")
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="The same seed injects the same faults.")
     ] = 0,
-    duration: Annotated[str, typer.Option(help="Wall time for the simulated day to pass in.")] = "60s",
+    duration: Annotated[
+        str, typer.Option(metavar="DURATION", help="Wall time for the simulated day to pass in.")
+    ] = "60s",
     forever: Annotated[bool, typer.Option("--forever", help="Go on until Ctrl-C.")] = False,
     config: Config = None,
     sets: Sets = None,
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Of the admin page; 0 takes a free one.", show_default="9464, or http.port"
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Of the admin page; 0 takes a free one.",
+            show_default="9464, or http.port",
         ),
     ] = None,
     explanation: Annotated[

@@ -28,7 +28,7 @@ def feedback(
             show_default=False,
         ),
     ] = None,
-    note: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
     by: By = None,
     force: Annotated[
         bool, typer.Option("--force", help="Even if the alerts topic has no such alert.")

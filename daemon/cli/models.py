@@ -39,7 +39,7 @@ models = typer.Typer(
 )
 
 Stream = Annotated[
-    str | None, typer.Option("--stream", metavar="S", help="Which stream, where there are several.")
+    str | None, typer.Option("--stream", metavar="STREAM", help="Which stream, where there are several.")
 ]
 Directory = Annotated[
     Path | None,

@@ -46,16 +46,19 @@ def replay(
     test: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines (.gz too).", metavar="TEST")],
     output: Annotated[Path, typer.Option("--out", help="A directory for the results.", metavar="DIR")],
     train: Annotated[
-        Path | None, typer.Option(help="Learn from this file first.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Learn from this file first.", show_default=False)
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Judge with this bundle.", show_default=False)] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Judge with this bundle.", show_default=False)
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     exclude: Exclude = "",
     label: Annotated[
         str | None,
         typer.Option(
-            help="A column of TEST with 1 where something was wrong: prints AP beside pPCA and baselines."
+            metavar="COL",
+            help="A column of TEST with 1 where something was wrong: prints AP beside pPCA and baselines.",
         ),
     ] = None,
     stream: StreamName = None,

@@ -21,11 +21,15 @@ def retrain(
     config: Config = None,
     sets: Sets = None,
     stream: Annotated[
-        str | None, typer.Option("--stream", help="Whose model.", show_default="the only stream")
+        str | None,
+        typer.Option("--stream", metavar="STREAM", help="Whose model.", show_default="the only stream"),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.", show_default=False)] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.", show_default=False)
+    ] = "",
     by: Annotated[
-        str | None, typer.Option("--by", help="Who says so, for the record.", show_default="your login")
+        str | None,
+        typer.Option("--by", metavar="NAME", help="Who says so, for the record.", show_default="your login"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
