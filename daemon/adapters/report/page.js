@@ -115,8 +115,11 @@ function episodes() {
 const SCORE_HEIGHT = 230;
 let shownAsset = 0;
 
-/** A stretch of time in which alarms were on, behind the lines. */
-const alarmShape = ([from, to]) => ({
+/** The colours of what else than an anomaly was open; of base.css. */
+const SHADES = { deviation: "warn", silent: "faint", other: "info" };
+
+/** A stretch of time in which something was open, behind the lines. */
+const openShape = (tint, [from, to]) => ({
   type: "rect",
   xref: "x",
   yref: "paper",
@@ -124,8 +127,8 @@ const alarmShape = ([from, to]) => ({
   x1: Math.max(to, from + 1),
   y0: 0,
   y1: 1,
-  fillcolor: colour("bad"),
-  opacity: 0.13,
+  fillcolor: colour(tint),
+  opacity: tint === "faint" ? 0.26 : 0.14, // grey on white shows little
   line: { width: 0 },
   layer: "below",
 });
@@ -142,6 +145,12 @@ const labelShape = ([from, to], inner) => ({
   fillcolor: colour("label"),
   line: { width: 1, color: colour("label") },
 });
+
+/** What was open in an asset's time, each kind in its own colour; anomalies on top. */
+const openShapes = (trace) => [
+  ...Object.entries(trace.shades).flatMap(([shade, spans]) => spans.map((span) => openShape(SHADES[shade], span))),
+  ...trace.alarms.map((span) => openShape("bad", span)),
+];
 
 /** The lines of the score: score, score while firing, threshold. */
 function scoreLines(trace) {
@@ -288,6 +297,7 @@ function drawAsset(place, range) {
   $("assetname").replaceChildren(...breakable(trace.asset));
   $("assetnote").textContent = assetNote(trace);
   $("labelkey").hidden = !trace.labels.length;
+  for (const key of document.querySelectorAll("[data-shade]")) key.hidden = !trace.shades[key.dataset.shade];
   const panels = panelsOf(trace);
   const at = times(trace.t);
   const all = at.length ? [at[0], at[at.length - 1]] : undefined;
@@ -295,7 +305,7 @@ function drawAsset(place, range) {
   const look = {
     height: panels.inner + 80,
     margin: { l: 62, r: 20, t: 34, b: 46 },
-    shapes: [...trace.alarms.map(alarmShape), ...trace.labels.map((span) => labelShape(span, panels.inner))],
+    shapes: [...openShapes(trace), ...trace.labels.map((span) => labelShape(span, panels.inner))],
     annotations: panels.sensors.map(nameMark),
     xaxis: timeAxis({ range: range || all, anchor: last }),
     ...panelAxes(panels),
