@@ -155,7 +155,8 @@ def alerts_table(alerts: Sequence[Mapping[str, Any]], width: int) -> Table:
             one["asset"] + (f": {', '.join(names)}" if names else "") + (f" and {more} more" if more else "")
         )
         since, lasted = one["onset"][:16].replace("T", " "), one["lasted"]
-        what = one["summary"] if len(one["summary"]) <= left else short
+        sentence = one["summary"].replace(f", since {one['onset']}", "").replace(f", for {lasted}", "")
+        what = sentence if len(sentence) <= left else short
         table.add_row(
             since,
             lasted if one["closed"] else f"{lasted}, open",

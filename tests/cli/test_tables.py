@@ -113,10 +113,11 @@ def test_versions_of_models() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_alerts_of_a_replay(width: int) -> None:
-    sentence = "pump-07: pressure 0.6 bar below what the other sensors imply, for 26 min (over)"
+    sentence = "pump-07: pressure 0.6 bar below what the other sensors imply (over)"
+    told = sentence.replace(" (", ", since 2026-03-09T12:00:00Z, for 26 min (")  # which other columns say
     one: dict[str, Any] = {
         "asset": "pump-07", "kind": "deviation", "severity": "warning", "onset": "2026-03-09T12:00:00Z",
-        "closed": "2026-03-09T12:30:00Z", "lasted": "26 min", "summary": sentence,
+        "closed": "2026-03-09T12:30:00Z", "lasted": "26 min", "summary": told,
         "sensors": ["pressure", "flow", "current", "vibration", "Thermocouple of the second bearing"],
     }  # fmt: skip
     silent = one | {"asset": "p[red]8", "kind": "sensor_silent", "closed": None, "sensors": []}
