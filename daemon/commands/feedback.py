@@ -287,6 +287,8 @@ def effect_of(alert: Alert | None, verdict: Verdict) -> str:
         return f"{closes} like on {alert.asset} must come half as high again to alert"
     if alert.open:
         return f"what it shows is normal for {alert.asset} from the next row on, and the alert closes"
+    if alert.planned:
+        return f"it was called planned while it was open: {became_of(alert)}. Nothing more is left to accept"
     return (
         "nothing is left to accept: the alert is over. If there was an earlier verdict on it, that is taken back. Say planned"
         f" while an alert is open; false_alarm holds back its like on {alert.asset}"

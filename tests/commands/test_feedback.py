@@ -114,6 +114,8 @@ def test_an_alert_that_is_still_open_waits_for_its_next_row_but_slow_wear_does_n
     slow = replace(is_open, kind="deviation", slow=True)
     (found,) = given_verdicts([(0, Feedback("8f2c", Verdict.PLANNED))], {"8f2c": slow})
     assert found.did is None
+    before = "it was called planned while it was open: accepted: pressure +1.29 bar. Nothing more is left to accept"
+    assert effect_of(DONE, Verdict.PLANNED) == before
     assert effect_of(slow, Verdict.PLANNED) == "it is noted; an alert of slow wear closes when it is over"
 
 

@@ -41,8 +41,24 @@ def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
         "note": bounded(feedback.note, NOTE_SHOWN),
         "at": _time(received),
         "did": "" if standing is None else _done(event, feedback, standing),
-        "accepted": accepted_json(event.accepted[:CHANGES_SHOWN]) if was_planned(event) else [],
     }
+
+
+def accepted_of(event: AlertEvent) -> dict[str, Any] | None:
+    """What became normal with the end of an alert: as data, and as a sentence; None: nothing."""
+    if not event.accepted:
+        return None
+    changes = accepted_json(event.accepted[:CHANGES_SHOWN])
+    shown = [
+        {key: bounded(value) if isinstance(value, str) else value for key, value in one.items()}
+        for one in changes
+    ]
+    return {"changes": shown, "says": says_accepted(event)}
+
+
+def says_accepted(event: AlertEvent) -> str:
+    """``accepted: pressure +1.29 bar, flow -0.8``."""
+    return bounded(accepted(event.accepted), NOTE_SHOWN)
 
 
 def counting(status: Status, event: AlertEvent) -> Feedback | None:
@@ -75,7 +91,7 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
         case Verdict.PLANNED if standing.accepting:
             return "it becomes normal with the next reading"
         case Verdict.PLANNED if event.over and was_planned(event):
-            return bounded(accepted(event.accepted), NOTE_SHOWN) or "the alert closed with it"
+            return says_accepted(event) or "the alert closed with it"
         case Verdict.PLANNED if event.over:
             return "the alert was over, and nothing was left to accept"
     return "the alert closed with it" if event.over and event.feedback is not None else "noted"

@@ -19,6 +19,7 @@ import numpy as np
 from daemon import __version__
 from daemon.adapters.admin.controls_json import (
     STOPS_SHOWN,
+    accepted_of,
     active_stop,
     counting,
     decisions_json,
@@ -356,5 +357,6 @@ def event_json(event: AlertEvent, now_ns: int = 0) -> dict[str, Any]:
         "model": bounded(event.model),
         "imputed_share": short(event.imputed_share),
         "summary": bounded(event.summary, SUMMARY_SHOWN),
+        "accepted": accepted_of(event),
         "contributors": contributor_rows(event.contributors[:CONTRIBUTORS_SHOWN]),
     }

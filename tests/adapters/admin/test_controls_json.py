@@ -63,7 +63,6 @@ def test_a_verdict_is_shown_with_what_it_has_done(
     taken = None if standing is None else Standing(said, **standing)  # type: ignore[arg-type]
     assert verdict_on_the_open_alert(status, taken) == {
         "verdict": verdict, "by": "kim", "note": "lid", "at": "2026-03-04T12:00:00.000000001Z", "did": did,
-        "accepted": [],
     }  # fmt: skip
 
 
@@ -74,7 +73,6 @@ def test_a_verdict_that_is_not_taken_yet_says_so_and_without_the_topic_the_one_i
     without = verdict_on_the_open_alert(status, Standing(NOTHING, dismissed=True))
     assert without == {
         "verdict": "false_alarm", "by": "kim", "note": "lid", "at": None, "did": "its like is held back",
-        "accepted": [],
     }  # fmt: skip
     heard(status, Feedback("a", Verdict.PLANNED, "ada"))
     shown = verdict_on_the_open_alert(status, Standing(NOTHING, dismissed=True))
@@ -94,9 +92,9 @@ def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: St
     closed = replace(alert("pump-02", Phase.CLOSED, "b", n=11), feedback=planned, accepted=levels)
     with capture_logs() as logs:
         Reporter(Metrics(["pumps"], ["t"]), status).outputs_published([closed])
-    told = snapshot(status)["recent"][0]["told"]
-    assert told["did"] == "accepted: pressure +1.29 bar, flow -0.8"
-    assert told["accepted"] == logs[0]["accepted"] == [
+    shown = snapshot(status)["recent"][0]
+    assert shown["told"]["did"] == shown["accepted"]["says"] == "accepted: pressure +1.29 bar, flow -0.8"
+    assert shown["accepted"]["changes"] == logs[0]["accepted"] == [
         {"sensor": "pressure", "change": 1.294, "unit": "bar"}, {"sensor": "flow", "change": -0.8},
     ]  # fmt: skip
     assert (logs[0]["event"], logs[0]["asset"], logs[0]["by"]) == ("change_accepted", "pump-02", "kim")
