@@ -89,6 +89,16 @@ class Regime:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedChange:
+    """By how much a sensor may be off from now on, because people or the settings have called it normal."""
+
+    sensor: str
+    change: float | None
+    """Above (below: negative) what the others imply, in the sensor's unit; None: its baseline has taken in what it reads."""
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowCounts:
     """What a candidate that judges beside the model in force (``stream.shadow``) would have alerted.
 

@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.alert import AcceptedChange, AlertPart, Peak, Regime, ShadowCounts
 from daemon.alert import AlertKind as AlertKind
-from daemon.alert import AlertPart, Peak, Regime, ShadowCounts
 from daemon.alert import Contributor as Contributor
 from daemon.alert import PartScore as PartScore
 from daemon.alert import Phase as Phase
@@ -442,6 +442,7 @@ class AlertEvent:
     ended_ns: int | None = None  # when it closes: the newest row with something beyond its limits
     absorbed: bool = False  # when it closes as usual by now, though its sensors are as far off as before
     drift: DriftingAsset | None = None  # of a drift, when it opens: its last interval
+    accepted: Sequence[AcceptedChange] = ()  # when it closes because this is normal from now on
     continued_by: str | None = None  # when it closes because this alert has its sensors from now on
     model_changed: bool = (
         False  # when drift of its asset is over because its model is: nobody can judge it any more

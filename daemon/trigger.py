@@ -17,6 +17,20 @@ class Cause(StrEnum):
     BY_HAND = "by hand"  # ``anomalyd train``, outside of the daemon
 
 
+_IN_WORDS = {
+    Cause.FIRST: "as the first",
+    Cause.SCHEDULE: "by schedule",
+    Cause.DRIFT: "for drift",
+    Cause.FEEDBACK: "after a verdict",
+    Cause.REQUEST: "on request",
+}
+
+
+def in_words(cause: str) -> str:
+    """How a model was trained, for a table or a sentence: ``by schedule``, ``on request``; another text as it is."""
+    return _IN_WORDS.get(Cause(cause), cause) if cause in set(Cause) else cause
+
+
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """What made one training due, and which control messages it answers."""

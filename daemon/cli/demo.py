@@ -9,7 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from daemon.cli.options import AsJson, Config, Sets
-from daemon.cli.terminal import err, log_warnings_only, out, print_json, progress_bar, run_coroutine
+from daemon.cli.terminal import (
+    err,
+    log_warnings_only,
+    out,
+    print_json,
+    print_notes,
+    progress_bar,
+    run_coroutine,
+)
 from daemon.config import MAX_SEED, HttpSection, parse_duration
 from daemon.documents import counted
 from daemon.domain import AlertEvent, Phase, Severity, iso
@@ -21,16 +29,22 @@ if TYPE_CHECKING:
 
 def demo(
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="The same seed injects the same faults.")
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="The same seed injects the same faults.")
     ] = 0,
-    duration: Annotated[str, typer.Option(help="Wall time for the simulated day to pass in.")] = "60s",
+    duration: Annotated[
+        str, typer.Option(metavar="DURATION", help="Wall time for the simulated day to pass in.")
+    ] = "60s",
     forever: Annotated[bool, typer.Option("--forever", help="Go on until Ctrl-C.")] = False,
     config: Config = None,
     sets: Sets = None,
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Of the admin page; 0 takes a free one.", show_default="9464, or http.port"
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Of the admin page; 0 takes a free one.",
+            show_default="9464, or http.port",
         ),
     ] = None,
     explanation: Annotated[
@@ -82,6 +96,7 @@ def demo(
             opened=opened,
         )
         result = run_coroutine(play(options, listener))
+    print_notes(result.lost)
     if result.interrupted and not result.detectors:
         console.print("Interrupted while the first model was being learned: nothing was judged.")
         raise typer.Exit(INTERRUPTED)
@@ -109,6 +124,8 @@ def announce(event: AlertEvent, console: Console) -> None:
     """One alert message as a line for a person."""
     if event.phase in (Phase.UPDATED, Phase.SUPPRESSED):
         return
+    from daemon.commands.demo import lasted
+
     opened = event.phase is Phase.OPENED
     style = "red bold" if event.severity is Severity.CRITICAL else "yellow"
     word = f"[{style}]{event.severity:<8}[/]" if opened else "[green]closed  [/]"
@@ -116,11 +133,8 @@ def announce(event: AlertEvent, console: Console) -> None:
     if opened:
         text = event.summary
     else:
-        minutes = (event.row_ns - event.opened_ns) / 60e9
-        lasted = f"{minutes:.0f} min" if minutes >= 1.0 else "less than a minute"
-        text = (
-            f"{event.asset}: {event.kind}{f' of {event.sensor}' if event.sensor else ''} over after {lasted}"
-        )
+        what = f"{event.kind}{f' of {event.sensor}' if event.sensor else ''}"
+        text = f"{event.asset}: {what} over, since {minute(event.onset_ns)} for {lasted(event)}"
     console.print(f"{when}  {word}  {escape(text)}", soft_wrap=True)
 
 

@@ -33,16 +33,23 @@ from daemon.config import MAX_SEED
 
 
 def drill(
-    file: Annotated[Path, typer.Argument(help="Normal rows: Parquet, CSV or JSON Lines (.gz too).")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Normal rows: Parquet, CSV or JSON Lines (.gz too).")
+    ],
     model: Annotated[Path, typer.Option(help="The bundle that judges.", metavar="BUNDLE")],
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this kind; repeatable: spike, shift, drift, stuck, noise, correlation_swap, lag, drop_out."
+            metavar="KIND",
+            help="Only this kind; repeatable: spike, shift, drift, stuck, noise, correlation_swap, lag, drop_out.",
         ),
     ] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Only this sensor; repeatable.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of places, signs and noise.")] = 0,
+    sensor: Annotated[
+        list[str] | None, typer.Option(metavar="SENSOR", help="Only this sensor; repeatable.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of places, signs and noise.")
+    ] = 0,
     config: Config = None,
     sets: Sets = None,
     exclude: Exclude = "",

@@ -62,15 +62,20 @@ def explain(
             help="Why the window that ends then; with --set or --condition, that is where it starts from.",
         ),
     ] = None,
-    asset: Annotated[str | None, typer.Option(help="Of --at; may be left out where FILE holds one.")] = None,
+    asset: Annotated[
+        str | None, typer.Option(metavar="ASSET", help="Of --at; may be left out where FILE holds one.")
+    ] = None,
     alerts: Annotated[
         Path | None,
-        typer.Option(help="With --alert or --at: an alerts.jsonl with past episodes to compare with."),
+        typer.Option(
+            metavar="FILE", help="With --alert or --at: an alerts.jsonl with past episodes to compare with."
+        ),
     ] = None,
     feedback: Annotated[
         Path | None,
         typer.Option(
-            help='With --alert or --at: what operators said, JSON Lines of {"fingerprint", "verdict", "note"}.'
+            metavar="FILE",
+            help='With --alert or --at: what operators said, JSON Lines of {"fingerprint", "verdict", "note"}.',
         ),
     ] = None,
     sets: Annotated[
@@ -88,7 +93,10 @@ def explain(
         ),
     ] = None,
     span: Annotated[
-        str | None, typer.Option(help="With --condition: how long a stretch.", show_default="four windows")
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="With --condition: how long a stretch.", show_default="four windows"
+        ),
     ] = None,
     name: Annotated[
         list[str] | None,
@@ -101,7 +109,7 @@ def explain(
         bool, typer.Option("--sweep-beta", help="Train at several beta and compare; takes minutes.")
     ] = False,
     train: Annotated[
-        Path | None, typer.Option(help="Readings for --sweep-beta.", show_default="FILE")
+        Path | None, typer.Option(metavar="FILE", help="Readings for --sweep-beta.", show_default="FILE")
     ] = None,
     config: Config = None,
     exclude: Exclude = "",

@@ -28,7 +28,7 @@ def feedback(
             show_default=False,
         ),
     ] = None,
-    note: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
     by: By = None,
     force: Annotated[
         bool, typer.Option("--force", help="Even if the alerts topic has no such alert.")
@@ -41,7 +41,8 @@ def feedback(
     """Say of an alert that it was nothing, planned, or real.
 
     `anomalyd feedback 8f2c false_alarm --note "the lid was open"` closes the alert, and its like must come half as high again
-    on that asset to alert. `planned` makes what an open alert shows normal for its asset. `confirmed` keeps a real
+    on that asset to alert. `planned` makes what an open alert shows normal for its asset, and says what that is if the
+    asset sends a reading within some seconds; `--list` says it later, too. `confirmed` keeps a real
     incident. The last verdict on an alert counts.
     """
     log_warnings_only()
@@ -87,7 +88,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
         Column("given (UTC)", min_width=16, overflow="fold"),
         Column("verdict", min_width=11),
         Column("alert", min_width=23, overflow="fold"),
-        Column("note", overflow="fold"),
+        Column("note, and what it did", overflow="fold"),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -97,7 +98,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
             alert += [f"{row['kind']} of {row['asset']}", f"opened {_minute(row['opened'])}"]
         verdict = row["verdict"].replace("_", " ") + ("" if row["counts"] else "\n(replaced)")
         given = "\n".join(filter(None, (_minute(row["time"]), row["by"])))
-        table.add_row(*map(escape, (given, verdict, "\n".join(alert), row["note"] or "")))
+        note = "\n".join(filter(None, (row["note"], row["did"])))
+        table.add_row(*map(escape, (given, verdict, "\n".join(alert), note)))
     return table
 
 

@@ -27,23 +27,27 @@ if TYPE_CHECKING:
 def generate(
     model: Annotated[Path, typer.Option(help="The bundle that draws.", metavar="BUNDLE")],
     output: Annotated[
-        Path | None, typer.Option("--out", help="A .parquet, .csv or .jsonl file.", show_default=False)
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="A .parquet, .csv or .jsonl file.", show_default=False),
     ] = None,
     topic: Annotated[
-        str | None, typer.Option(help="Or a topic, which must exist.", show_default=False)
+        str | None, typer.Option(metavar="TOPIC", help="Or a topic, which must exist.", show_default=False)
     ] = None,
-    assets: Annotated[int, typer.Option(min=1, max=100_000, help="How many assets.")] = 1,
+    assets: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="How many assets.")] = 1,
     rows: Annotated[
-        int | None, typer.Option(min=1, max=2**40, help="Rows per asset.", show_default="1000")
+        int | None, typer.Option(metavar="N", min=1, max=2**40, help="Rows per asset.", show_default="1000")
     ] = None,
     duration: Annotated[
         str | None,
         typer.Option(
-            help="Instead of --rows: event time, or with --rate wall time, as 1h.", show_default=False
+            metavar="DURATION",
+            help="Instead of --rows: event time, or with --rate wall time, as 1h.",
+            show_default=False,
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, max=2**40, help="Rows of all assets together.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, max=2**40, help="Rows of all assets together.", show_default=False),
     ] = None,
     condition: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only under this condition; repeatable.")
@@ -61,10 +65,14 @@ def generate(
         ),
     ] = None,
     gaps: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of readings that are missing, as 0.05.")
+        float,
+        typer.Option(metavar="SHARE", min=0, max=0.99, help="Share of readings that are missing, as 0.05."),
     ] = 0.0,
     late: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of rows that come late; of .jsonl and --topic.")
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="Share of rows that come late; of .jsonl and --topic."
+        ),
     ] = 0.0,
     rate: Annotated[
         str | None, typer.Option(metavar="N/s", help="Rows a second to the topic.", show_default=False)
@@ -73,9 +81,11 @@ def generate(
         str | None, typer.Option(metavar="json-wide|json-long", help="Of messages.", show_default="json-wide")
     ] = None,
     start: Annotated[
-        str, typer.Option(help="Time of the first row, ISO 8601, or `now`.")
+        str, typer.Option(metavar="TIME", help="Time of the first row, ISO 8601, or `now`.")
     ] = "2026-01-01T00:00:00Z",
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="The same seed gives the same bytes.")
+    ] = 0,
     held_out: Annotated[
         Path | None,
         typer.Option(
@@ -87,11 +97,11 @@ def generate(
     ] = None,
     train: Annotated[
         Path | None,
-        typer.Option(help="With --check: what the model learned from.", show_default=False),
+        typer.Option(metavar="FILE", help="With --check: what the model learned from.", show_default=False),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="With --check: 1 where a row is anomalous.", show_default=False),
+        typer.Option(metavar="COL", help="With --check: 1 where a row is anomalous.", show_default=False),
     ] = None,
     exclude: Exclude = "",
     config: Config = None,

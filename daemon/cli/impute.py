@@ -40,8 +40,12 @@ def impute(
     output: Annotated[
         Path, typer.Option("--out", help="The same table with its gaps filled.", metavar="FILE")
     ],
-    train: Annotated[Path | None, typer.Option(help="Learn from this file.", show_default=False)] = None,
-    model: Annotated[Path | None, typer.Option(help="Use this bundle.", show_default=False)] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Learn from this file.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Use this bundle.", show_default=False)
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     exclude: Exclude = "",
@@ -55,7 +59,9 @@ def impute(
     draws: Annotated[
         int, typer.Option(min=0, max=1000, help="Joint draws of every gap; 20 are a good start.", metavar="N")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed draws the same.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="The same seed draws the same.")
+    ] = 0,
     max_gap: Annotated[
         str | None,
         typer.Option("--max-gap", metavar="DURATION", help="Leave gaps missing that are longer, as 6h."),

@@ -29,13 +29,18 @@ def init(
         str, typer.Argument(help="A Parquet, CSV or JSON Lines file (.gz too), or a topic.", metavar="SAMPLE")
     ],
     output: Annotated[
-        Path, typer.Option("--out", help="Where to write it; `-` for standard output.")
+        Path, typer.Option("--out", metavar="FILE", help="Where to write it; `-` for standard output.")
     ] = DEFAULT_CONFIG,
     exclude: Exclude = "",
     name: Annotated[
-        str | None, typer.Option(help="Of the stream.", show_default="sensors; of a topic, its last part")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the stream.", show_default="sensors; of a topic, its last part"
+        ),
     ] = None,
-    topic: Annotated[str | None, typer.Option(help="The input topic.", show_default=False)] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="The input topic.", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
     time: Time = "",
     asset: Asset = None,
@@ -50,6 +55,7 @@ def init(
         typer.Option(
             "-c",
             "--config",
+            metavar="FILE",
             help="Whose `kafka:` and `schema_registry:` say how to reach the topic and its schemas.",
             show_default=False,
         ),

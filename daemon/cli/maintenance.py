@@ -51,17 +51,23 @@ def add(
     ] = None,
     rrule: Annotated[
         str,
-        typer.Option(help="How it recurs from then on, by RFC 5545: FREQ=WEEKLY;BYDAY=SU."),
+        typer.Option(metavar="RRULE", help="How it recurs from then on, by RFC 5545: FREQ=WEEKLY;BYDAY=SU."),
     ] = "",
     timezone: Annotated[
         str, typer.Option("--tz", metavar="ZONE", help="Whose wall clock it recurs by.", show_default="UTC")
     ] = "",
     name: Annotated[
         str,
-        typer.Option(help="Its name; one that exists is replaced.", show_default="made of assets and start"),
+        typer.Option(
+            metavar="NAME",
+            help="Its name; one that exists is replaced.",
+            show_default="made of assets and start",
+        ),
     ] = "",
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
-    stream: Annotated[str, typer.Option(help="Only of this stream.", show_default="all")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    stream: Annotated[
+        str, typer.Option(metavar="STREAM", help="Only of this stream.", show_default="all")
+    ] = "",
     by: By = None,
     config: Config = None,
     sets: Sets = None,
@@ -174,7 +180,7 @@ def _when(row: Mapping[str, Any]) -> str:
 
 @maintenance.command()
 def end(
-    name: Annotated[str, typer.Argument(help="Its name, as `list` shows it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, as `list` shows it.")],
     by: By = None,
     config: Config = None,
     sets: Sets = None,

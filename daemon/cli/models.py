@@ -39,7 +39,7 @@ models = typer.Typer(
 )
 
 Stream = Annotated[
-    str | None, typer.Option("--stream", metavar="S", help="Which stream, where there are several.")
+    str | None, typer.Option("--stream", metavar="STREAM", help="Which stream, where there are several.")
 ]
 Directory = Annotated[
     Path | None,
@@ -113,7 +113,7 @@ def diff(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Compare alarms on this file's rows (Parquet, CSV or JSON Lines), and inject faults into them.",
+            help="Compare anomalies on this file's rows (Parquet, CSV or JSON Lines), and inject faults into them.",
             show_default="newest rows of the input topics",
         ),
     ] = None,
@@ -122,7 +122,7 @@ def diff(
     directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how two versions differ: thresholds, sensors that moved, faults they find, alarms on the same rows.
+    """Say how two versions differ: thresholds, sensors that moved, faults they find, anomalies on the same rows.
 
     `anomalyd models diff 3f2a 91bc --rows yesterday.parquet`
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = Path("config.yaml")
 
 Config = Annotated[
-    Path | None, typer.Option("-c", "--config", help="Configuration file.", show_default=False)
+    Path | None,
+    typer.Option("-c", "--config", metavar="FILE", help="Configuration file.", show_default=False),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -23,10 +24,11 @@ Sets = Annotated[
     ),
 ]
 Exclude = Annotated[
-    str, typer.Option(metavar="A,B", help="Columns that are no sensors (labels, ids), comma-separated.")
+    str, typer.Option(metavar="COL[,COL]", help="Columns that are no sensors (labels, ids), comma-separated.")
 ]
 StreamName = Annotated[
-    str | None, typer.Option("--stream", help="Which stream of the configuration the file holds.")
+    str | None,
+    typer.Option("--stream", metavar="STREAM", help="Which stream of the configuration the file holds."),
 ]
 BootstrapServers = Annotated[
     str | None,
@@ -74,7 +76,8 @@ DayFirst = Annotated[
     ),
 ]
 By = Annotated[
-    str | None, typer.Option("--by", help="Who says so, for the record.", show_default="your login")
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Who says so, for the record.", show_default="your login"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 

@@ -1,12 +1,13 @@
 """``anomalyd replay``: the pipeline over a file, and a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from daemon.cli.options import (
     AsJson,
@@ -33,21 +34,31 @@ from daemon.cli.terminal import (
 )
 from daemon.documents import counted, one_line
 
+ALERTS_SHOWN = 20
+"""Rows of the table of alerts; alerts.jsonl has all."""
+SENSORS_SHOWN = 3
+"""Of an alert in that table."""
+ALERT_COLUMNS = (("since (UTC)", 16), ("lasted", 9), ("kind", 10), ("severity", 8))
+"""With their widths; what is left of a line is for what it was."""
+
 
 def replay(
     test: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines (.gz too).", metavar="TEST")],
     output: Annotated[Path, typer.Option("--out", help="A directory for the results.", metavar="DIR")],
     train: Annotated[
-        Path | None, typer.Option(help="Learn from this file first.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Learn from this file first.", show_default=False)
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Judge with this bundle.", show_default=False)] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Judge with this bundle.", show_default=False)
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     exclude: Exclude = "",
     label: Annotated[
         str | None,
         typer.Option(
-            help="A column of TEST with 1 where something was wrong: prints AP beside pPCA and baselines."
+            metavar="COL",
+            help="A column of TEST with 1 where something was wrong: prints AP beside pPCA and baselines.",
         ),
     ] = None,
     stream: StreamName = None,
@@ -98,6 +109,10 @@ def replay(
         f" {counted(summary['episodes'], 'episode')}{escape(by_kind(summary))}, in {summary['seconds']:.1f} s.",
         soft_wrap=True,
     )
+    if summary["alerts"]:
+        console.print(alerts_table(summary["alerts"][:ALERTS_SHOWN], console.width))
+    if (more := summary["episodes"] - ALERTS_SHOWN) > 0:
+        console.print(f"and {more:,} more in {escape(str(output / 'alerts.jsonl'))}", soft_wrap=True)
     for line in realised_lines(summary["budget"]):
         console.print(escape(one_line(line)), soft_wrap=True)
     if result.figures:
@@ -117,6 +132,39 @@ def replay(
             )
         console.print(table)
     console.print(f"Report: {escape(str(output / 'report.html'))}", soft_wrap=True)
+
+
+def alerts_table(alerts: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """Alerts of summary.json, one a row; with their sentences where these fit, else with asset and first sensors.
+
+    Args:
+        alerts: in their order.
+        width: of the terminal, columns.
+    """
+    left = width - sum(size + 2 for _, size in ALERT_COLUMNS) - 3  # with what is between and around them
+    table = Table(
+        *(Column(name, width=size) for name, size in ALERT_COLUMNS),
+        Column("what", overflow="fold"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for one in alerts:
+        names = one["sensors"][:SENSORS_SHOWN]
+        more = len(one["sensors"]) - len(names)
+        short = (
+            one["asset"] + (f": {', '.join(names)}" if names else "") + (f" and {more} more" if more else "")
+        )
+        since, lasted = one["onset"][:16].replace("T", " "), one["lasted"]
+        sentence = one["summary"].replace(f", since {one['onset']}", "").replace(f", for {lasted}", "")
+        what = sentence if len(sentence) <= left else short
+        table.add_row(
+            since,
+            lasted if one["closed"] else f"{lasted}, open",
+            one["kind"].replace("_", " "),
+            one["severity"],
+            escape(what),
+        )
+    return table
 
 
 def by_kind(summary: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ def run(
     config: Config = None,
     sets: Sets = None,
     model: Annotated[
-        Path | None, typer.Option(help="A model bundle to start with.", show_default=False)
+        Path | None, typer.Option(metavar="BUNDLE", help="A model bundle to start with.", show_default=False)
     ] = None,
 ) -> None:
     """Run the daemon on Kafka, until SIGTERM.

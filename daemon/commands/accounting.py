@@ -12,6 +12,7 @@ from typing import Any, Final
 from daemon.documents import counted, nearest_of, shown
 from daemon.domain import Disposition, Mask, StreamSpec
 from daemon.stream.accounts import CellState, Counts, Fault
+from daemon.stream.extract.numbers import FAULT_HINTS
 
 NAMED: Final = 5
 """Sensors, reasons or rules that are named in a line; the others are counted together."""
@@ -80,6 +81,20 @@ def lost_lines(counts: Counts, unknown: Mapping[str, int]) -> list[str]:
     whole = not (+counts.records).keys() - {Disposition.ACCEPTED} and not counts.refused_items
     found = [] if whole and not counts.skipped_items else [records]
     return found + ([cells] if (+counts.cells).keys() - kept else [])
+
+
+def corrupt_lines(corrupt: Mapping[Fault, int]) -> list[str]:
+    """One line about the cells that are no numbers: how many, of which sensors first, and what helps; none without any.
+
+    Args:
+        corrupt: how many, by sensor and fault.
+    """
+    if not corrupt:
+        return []
+    n, faults = sum(corrupt.values()), sorted({fault for _, fault in corrupt})
+    hints = "; ".join(FAULT_HINTS[fault] for fault in faults)
+    verb = "is no number and counts" if n == 1 else "are no numbers and count"
+    return [f"{counted(n, 'cell')} {verb} as missing ({_corrupt(corrupt)}): {hints}"]
 
 
 def misspelt_lines(spec: StreamSpec, seen: Mask, unknown: Mapping[str, int]) -> list[str]:

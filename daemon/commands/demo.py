@@ -25,6 +25,7 @@ from daemon.adapters.memory import MemoryControls, MemoryLog, MemorySink, Memory
 from daemon.adapters.root_cause_page import consequence, headline, root_cause_html
 from daemon.adapters.simulator import Fleet, FleetScore, Tick, score
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.commands.accounting import corrupt_lines
 from daemon.commands.desk import ControlDesk
 from daemon.commands.root_cause import worst_explained
 from daemon.commands.wiring import encoder
@@ -39,6 +40,7 @@ from daemon.runtime.process import ended_by_signals
 from daemon.runtime.stream_run import StreamPlan, StreamRun
 from daemon.runtime.trainer import TrainingResult
 from daemon.stream.steps import RowBlock, Step
+from daemon.stream.summaries import lasted_ns, lasting
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LEARN = timedelta(hours=24)
@@ -95,6 +97,7 @@ class Demonstrated:
     events: list[AlertEvent] = field(default_factory=list)
     blocks: Sequence[RowBlock] = ()  # the rows that were judged or learned, the newest of them
     detectors: Mapping[str, BundleDetector] = field(default_factory=dict)  # those that judged, by version
+    lost: Sequence[str] = ()  # what of the fleet's messages could not be read
     interrupted: bool = False  # ended by SIGTERM or Ctrl-C before the live stage was over
 
     @property
@@ -249,7 +252,7 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
     source = MemorySource(log, [topic])
     sink = AlertingSink(MemorySink(log, "anomalyd", encoder()), listener.alert)
     status = Status({plan.spec.name: plan.learn_rows})
-    reporter = Reporter(Metrics([plan.spec.name], [topic]), status)
+    reporter = Reporter(Metrics([plan.spec.name], [topic]), status, at_the_end=True)
     status.source, status.connected = "demo fleet", True
     feed = FleetFeed(fleet, log, topic, options)
     watch = DemoWatch(feed, listener)
@@ -291,6 +294,7 @@ async def demo(options: DemoOptions, listener: DemoListener = SILENT) -> Demonst
         sink.events,
         watch.blocks,
         watch.detectors,
+        corrupt_lines(state.corrupt),
         interrupted,
     )
 
@@ -381,3 +385,8 @@ def demo_settings(config: Path | None, sets: Sequence[str]) -> Settings | None:
         "period": timedelta(microseconds=spec.period_ns / 1e3),
     }
     return load(config, sets, {"streams": [stream]})
+
+
+def lasted(event: AlertEvent) -> str:
+    """How long an alert has lasted, in words."""
+    return lasting(lasted_ns(event))

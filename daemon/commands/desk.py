@@ -16,7 +16,6 @@ from daemon.commands.feedback import Alert, effect_of
 from daemon.commands.maintenance import assets_of, by_name, ending, named
 from daemon.config import parse_duration
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, RetrainRequest, checked
-from daemon.domain import Phase, iso
 from daemon.errors import ConflictError, UsageError
 
 _C = TypeVar("_C", Feedback, MaintenanceOrder, RetrainRequest)
@@ -121,10 +120,7 @@ class ControlDesk:
     def _alert(self, fingerprint: str) -> Alert | None:
         """The alert as the page shows it."""
         event = self._status.alert(fingerprint)
-        if event is None:
-            return None
-        is_open = event.phase not in (Phase.CLOSED, Phase.SUPPRESSED)
-        return Alert(fingerprint, event.asset, event.kind.value, iso(event.opened_ns), is_open, event.summary)
+        return None if event is None else Alert.of(event)
 
 
 def _some(names: Sequence[str]) -> str:

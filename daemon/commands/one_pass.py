@@ -169,7 +169,7 @@ async def run_over_file(file: FileToJudge, sink: FileSink, progress: Progress) -
         carried,
         sink,
         [stream],
-        Reporter(Metrics([plan.spec.name], [file.path.name]), Status([plan.spec.name])),
+        Reporter(Metrics([plan.spec.name], [file.path.name]), Status([plan.spec.name]), at_the_end=True),
         options=LoopOptions(hold=Hold.ALWAYS, watch=watch),
     )
     began = time.monotonic()

@@ -30,7 +30,7 @@ from daemon.adapters.files import (
     write_summary,
 )
 from daemon.adapters.report import Report, report_html
-from daemon.commands.accounting import account_lines, misspelt_lines
+from daemon.commands.accounting import account_lines, corrupt_lines, misspelt_lines
 from daemon.commands.carry import carried_rows
 from daemon.commands.derive import check_excluded, plan_for, settings_for
 from daemon.commands.file_history import history_of
@@ -113,6 +113,8 @@ async def replay(options: ReplayOptions, progress: Progress = no_progress) -> Re
         [np.zeros(len(plan.spec.sensors), bool), *(np.isfinite(b.values).any(0) for b in done.blocks)], axis=0
     )
     notes += misspelt_lines(plan.spec, seen, done.unknown_sensors)
+    if table is None:  # a table's notes say it
+        notes += corrupt_lines(done.counts.corrupt)
     notes += time_notes(done, table, kept, plan)
     if not done.totals["scored"]:
         notes.append(f"nothing was scored: {why_unscored(done, plan, kept.refusal)}")

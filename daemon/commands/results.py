@@ -22,13 +22,14 @@ from daemon.adapters.files import (
     Table,
     dead_letter,
 )
-from daemon.adapters.report import AssetTrace
+from daemon.adapters.report import AssetTrace, FoldedEpisode, folded
 from daemon.commands.accounting import as_json
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.one_pass import ReplayRun
 from daemon.commands.realised import realised_of
 from daemon.commands.train import about
 from daemon.domain import (
+    SECOND_NS,
     AlertEvent,
     DeadLetter,
     Disposition,
@@ -42,12 +43,14 @@ from daemon.domain import (
     ScoredRow,
     StreamSpec,
     instant,
+    iso,
 )
 from daemon.model import evaluation
 from daemon.model.bundle import Bundle
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.encoding import encode
 from daemon.stream.steps import RowBlock
+from daemon.stream.summaries import lasted_ns, lasting
 
 
 class ReplaySink:
@@ -142,6 +145,7 @@ def summary_of(
         "scored": done.totals["scored"],
         "filled": done.totals["filled"],
         "episodes": len(opened),
+        "alerts": [alert_entry(one) for one in folded(kept.alerts)[:ALERTS_LISTED]],
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "episodes_suppressed": sum(alert.phase is Phase.SUPPRESSED for alert in kept.alerts),
@@ -163,6 +167,31 @@ def summary_of(
         "imputation_audit": audited_of(stream),
         "rows_per_second": round(done.totals["rows"] / max(done.totals["milliseconds"] / 1e3, 1e-9), 1),
         "seconds": round(seconds, 3),
+    }
+
+
+ALERTS_LISTED = 200
+"""Alerts that summary.json has one by one, the first; alerts.jsonl has all of their messages."""
+
+
+def alert_entry(episode: FoldedEpisode) -> dict[str, Any]:
+    """What summary.json has of one alert: what it was, since when, how long and how bad, with the last sentence on it."""
+    last = episode.last
+    blamed = [each.sensor for each in last.contributors or episode.worst.contributors]
+    sensors = dict.fromkeys([*([last.sensor] if last.sensor else []), *blamed, *last.sensors])
+    return {
+        "fingerprint": last.fingerprint,
+        "asset": last.asset,
+        "kind": str(last.kind),
+        "kinds": [str(kind) for kind in last.kinds],
+        "severity": str(episode.severity),
+        "onset": iso(last.onset_ns),
+        "opened": iso(last.opened_ns),
+        "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
+        "seconds": lasted_ns(last) / SECOND_NS,
+        "lasted": lasting(lasted_ns(last)),
+        "sensors": list(sensors),
+        "summary": last.summary,
     }
 
 

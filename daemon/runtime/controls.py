@@ -1,7 +1,8 @@
 """What people tell the daemon while it runs: control messages, read from their topic and passed on.
 
 All messages go to every pipeline of the streams, which take each once and at an offset that can be committed
-(``stream.controls``). The topic is read beside the loop: one that cannot be read is reported and tried again, and
+(``stream.controls``). So does a request for a training, which is the ``hear``er's alone: the position in the partition's record of
+state then tells whoever asked that a daemon runs and has it. The topic is read beside the loop: one that cannot be read is reported and tried again, and
 detection never waits for it, but for some seconds at the start.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from daemon.adapters.telemetry import Reporter
-from daemon.control import Received, RetrainRequest
+from daemon.control import Received
 from daemon.errors import DaemonError
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.stream_run import StreamRun
@@ -143,5 +144,5 @@ class Controls:
         if controls.follow(self._source.born_ns):
             self._reporter.controls.controls_begun_anew(pipeline.partition, position, self._source.end)
         for message in messages:
-            if message.position >= controls.position and not isinstance(message.control, RetrainRequest):
+            if message.position >= controls.position:
                 pipeline.take_control(message)

@@ -30,6 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from daemon.alert import AcceptedChange
+from daemon.assembly import units
 from daemon.detector import MARGIN, Offset
 from daemon.domain import Floats, Mask, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
@@ -55,6 +57,7 @@ class Accepted:
 
     corrected: Mask  # (C,) sensors that are judged less what was accepted: what is known of them of late is of no use any more
     baseline: Mask  # (C,) sensors whose baseline takes in what the row shows
+    changes: Sequence[AcceptedChange] = ()  # the same for people, those that explain the most first
 
     @property
     def sensors(self) -> Mask:
@@ -101,6 +104,7 @@ class Acceptances:
         self.watched: set[str] = set()
         self._spec = spec
         self._place = {name: c for c, name in enumerate(spec.sensors)}
+        self._units = units(spec)
         self._day = regime_rows(spec.window, spec.period_ns)
         self._lasting = -(-self._day // spec.hop)  # scored rows of it
         self._assets: dict[str, list[_AcceptedAlert]] = {}  # oldest first
@@ -143,7 +147,14 @@ class Acceptances:
         self._changed(asset)
         sensors = known.accepted_with(self._spec, incident) | self._mask(name for name, _ in levels)
         none = np.zeros(len(sensors), bool)
-        return Accepted(sensors, none) if levels else Accepted(none, sensors)
+        if not levels:
+            which = np.flatnonzero(sensors).tolist()
+            return Accepted(none, sensors, [self._change(self._spec.sensors[c]) for c in which])
+        return Accepted(sensors, none, [self._change(*side, one.size) for side, one in levels.items()])
+
+    def _change(self, sensor: str, side: int = 0, size: float = 0.0) -> AcceptedChange:
+        """For people; without a side, that its baseline has taken in what it reads."""
+        return AcceptedChange(sensor, side * size if side else None, self._units[self._place[sensor]])
 
     def _is_off(self, sizes: Mapping[Side, float], row: SustainedRow) -> bool:
         """Whether one of the sensors is as far off at a row as it was, by half."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from daemon.alert import AlertKind, Contributor, Peak, Phase, Severity
+from daemon.alert import AcceptedChange, AlertKind, Contributor, Peak, Phase, Severity
 from daemon.control import Feedback, Verdict
 from daemon.domain import AlertEvent, iso
 from daemon.stream.encoding import ALERT_BYTES
@@ -48,6 +48,12 @@ class _FeedbackData(msgspec.Struct):
     note: str = ""
 
 
+class _AcceptedData(msgspec.Struct):
+    sensor: str
+    change: float | None = None
+    unit: str | None = None
+
+
 class _AlertData(msgspec.Struct):
     fingerprint: str
     row: str
@@ -66,6 +72,7 @@ class _AlertData(msgspec.Struct):
     model: _ModelData = msgspec.field(default_factory=_ModelData)
     window: _WindowData = msgspec.field(default_factory=_WindowData)
     feedback: _FeedbackData | None = None
+    accepted: list[_AcceptedData] = []  # none in messages of earlier versions
 
 
 class _AlertMessage(msgspec.Struct):
@@ -118,6 +125,7 @@ def read_alert_event(message: bytes) -> AlertEvent:
             feedback=None
             if data.feedback is None
             else Feedback(data.fingerprint, data.feedback.verdict, data.feedback.by, data.feedback.note),
+            accepted=[AcceptedChange(one.sensor, one.change, one.unit) for one in data.accepted],
             ended_ns=None if data.ended is None else _time_ns(data.ended),
         )
     except (ValueError, OverflowError, OSError, KeyError, RecursionError, RejectedError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.alert import AlertPart, Regime
+from daemon.alert import AcceptedChange, AlertPart, Regime
 from daemon.assembly import units
 from daemon.control import Feedback
 from daemon.detector import Explanation, Offset
@@ -92,6 +92,7 @@ class Cause:
     evidence: ScoredEvidence
     model: str
     calibration: str
+    accepted: Sequence[AcceptedChange] = ()  # what becomes normal at that row
 
 
 class AlertWriter:
@@ -192,6 +193,7 @@ class AlertWriter:
             began=began,
             ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
             feedback=feedback,
+            accepted=said.accepted if phase is Phase.CLOSED else (),
             dismissed_like=dismissed_like,
         )
 

@@ -294,7 +294,7 @@ class Episodes(OpenEpisodes):
                 if incident.accepted:
                     most = self.dismissals.sustained_of(asset, incident)
                     new = self.acceptances.accept(asset, known, incident, most, row, found)
-                    accepted = new.joined(accepted)
+                    accepted, said = new.joined(accepted), replace(said, accepted=new.changes)
                     over = list(incident.parts)
                 ended = self._incidents.end(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):

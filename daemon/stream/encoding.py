@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
-from daemon.alert import ShadowCounts
+from daemon.alert import AcceptedChange, ShadowCounts
 from daemon.domain import (
     SECOND_NS,
     AlertEvent,
@@ -174,6 +175,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     if alert.feedback is not None:
         said = alert.feedback
         data["feedback"] = {"verdict": said.verdict.value, "by": said.by, "note": said.note}
+    if alert.accepted:
+        data["accepted"] = accepted_json(alert.accepted)
     if alert.dismissed_like is not None:
         data["dismissed_like"] = alert.dismissed_like
     if alert.clock_offset_ns is not None:
@@ -225,6 +228,14 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
         "dataschema": "urn:anomalyd:schema:anomaly-event:1",
         "data": data,
     }
+
+
+def accepted_json(changes: Sequence[AcceptedChange]) -> list[Json]:
+    """What has become normal, as messages, ``--json`` and the page's data have it."""
+    return [
+        {"sensor": one.sensor, "change": one.change} | ({} if one.unit is None else {"unit": one.unit})
+        for one in changes
+    ]
 
 
 def _drift(record: DriftRecord) -> Json:

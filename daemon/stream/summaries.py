@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from daemon.control import Feedback
+from daemon.alert import AcceptedChange
+from daemon.control import Feedback, Verdict
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
 from daemon.stream.deviation import BOTH_WAYS
 
 WORTH_NAMING = 0.5
 """Another contributor is named with at least so much of the first one's share."""
+
+
+MOST_ACCEPTED_NAMED = 4
+"""Sensors that a sentence about what was accepted names."""
 
 
 def number(value: float | None) -> str:
@@ -25,6 +30,19 @@ def lasting(span_ns: int) -> str:
         if span_ns >= 2 * size * SECOND_NS:
             return f"{span_ns / (size * SECOND_NS):.3g} {unit}"
     return f"{span_ns / SECOND_NS:.3g} s"
+
+
+def lasted_ns(event: AlertEvent, now_ns: int = 0) -> int:
+    """How long an alert has lasted, as every page, table and sentence says it: from its onset to its last bad row.
+
+    Args:
+        event: its newest message.
+        now_ns: the newest row of its stream, up to which one that is open lasts; 0: the message's own.
+    """
+    until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
+    if not event.over:
+        until_ns = max(until_ns, now_ns)
+    return max(until_ns - event.onset_ns, 0)
 
 
 def unread(faults: Mapping[str, int]) -> str:
@@ -78,6 +96,24 @@ def _size(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
+def accepted(changes: Sequence[AcceptedChange]) -> str:
+    """What has become normal: ``accepted: pressure +1.29 bar, flow -0.8``; empty: nothing."""
+    named = [_change(one) for one in changes[:MOST_ACCEPTED_NAMED]]
+    more = len(changes) - len(named)
+    return f"accepted: {', '.join(named)}{f' and {more} more' if more > 0 else ''}" if named else ""
+
+
+def was_planned(event: AlertEvent) -> bool:
+    """Whether an alert was open when it was called planned."""
+    return event.feedback is not None and event.feedback.verdict is Verdict.PLANNED
+
+
+def _change(one: AcceptedChange) -> str:
+    if one.change is None:
+        return f"{one.sensor} as it reads now"
+    return f"{one.sensor} {one.change:+.3g}{'' if one.unit is None else f' {one.unit}'}"
+
+
 def trend(event: AlertEvent) -> str:
     """How a sensor moves from day to day, and for how long it has."""
     since = iso(event.onset_ns)
@@ -88,7 +124,7 @@ def trend(event: AlertEvent) -> str:
     verb = verbs[event.per_day < 0]
     others = [c.sensor for c in event.contributors if c.sensor != event.sensor][:2]
     beside = f" (or {', '.join(others)} against it)" if others else ""
-    days = round((event.row_ns - event.onset_ns) / DAY_NS)
+    days = round(lasted_ns(event) / DAY_NS)
     return (
         f"{event.asset}: {event.sensor} {verb} by {number(abs(event.per_day))} a day against what the other sensors"
         f" imply{beside}, for {days} d, since {since}"
@@ -134,9 +170,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             text = trend(event)
         case _:
             text = f"{event.asset}: {_unusual(event, others)}, since {when}"
-            until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
-            if until_ns > event.onset_ns:
-                text += f", for {lasting(until_ns - event.onset_ns)}"
+            if lasted := lasted_ns(event):
+                text += f", for {lasting(lasted)}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
             if event.per_day is not None:
                 text += (
@@ -152,7 +187,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
     if event.regime is not None:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
-            return f"{text}, which is normal from now on"
+            became = accepted(event.accepted)
+            return f"{text}, which is normal from now on" + (f" ({became})" if became else "")
     if event.maintenance is not None:
         return f"{text} (under maintenance: {event.maintenance})"
     if event.continued_by is not None:
@@ -163,7 +199,29 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text}; it is still so, and counts as usual by now"
     if event.phase is not Phase.CLOSED:
         return text
-    return f"{text} (over)" if event.feedback is None else f"{text} (over; {_said(event.feedback)})"
+    return text + _ending(event.feedback, event.accepted)
+
+
+def _ending(feedback: Feedback | None, changes: Sequence[AcceptedChange] = ()) -> str:
+    """How the sentence of an alert that is over ends: ``(over; planned, by kim; accepted: pressure +1.29 bar)``."""
+    said = "" if feedback is None else _said(feedback)
+    return f" ({'; '.join(filter(None, ('over', said, accepted(changes))))})"
+
+
+def after(event: AlertEvent, feedback: Feedback | None) -> str:
+    """The sentence of an alert, with what a later verdict says of it in place of what its last message had.
+
+    Args:
+        event: its newest message, which may have been read back.
+        feedback: the verdict that counts; None: none is known but the message's own.
+    """
+    if feedback is None or feedback == event.feedback or event.phase is not Phase.CLOSED:
+        return event.summary
+    for changes in (event.accepted, ()):  # messages of earlier versions say nothing of these
+        ending = _ending(event.feedback, changes)
+        if event.summary.endswith(ending):
+            return event.summary.removesuffix(ending) + _ending(feedback)
+    return event.summary  # it is over for another reason, which it says
 
 
 def _said(feedback: Feedback) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.commands.accounting import account_lines, as_json, lost_lines, misspelt_lines
+from daemon.commands.accounting import account_lines, as_json, corrupt_lines, lost_lines, misspelt_lines
 from daemon.commands.file_history import read_history
 from daemon.commands.replay import ReplayOptions, replay
 from daemon.config import load
@@ -154,3 +154,15 @@ def test_training_names_a_misspelt_sensor(tmp_path: Path) -> None:
     done = command("train", "train.csv", "--out", "bundle", "-c", "config.yaml", cwd=tmp_path)
     assert "note: provisional calibration: " in done.stderr
     assert "sensor 'Presure'; did you mean 'Pressure', which it has?" in done.stderr
+
+
+def test_cells_that_are_no_numbers_are_one_line_with_the_first_sensors_and_what_helps() -> None:
+    assert corrupt_lines(Counter()) == []
+    assert corrupt_lines(Counter({("Level", "infinite"): 1})) == [
+        "1 cell is no number and counts as missing (Level: 1 infinite): infinity"
+    ]
+    many = Counter({(f"s{n}", fault): 20 - n for n in range(8) for fault in ("text", "array")})
+    (line,) = corrupt_lines(many)
+    assert line.startswith("264 cells are no numbers and count as missing (s0: 20 arrays, 20 texts; s1: ")
+    assert "; 3 more sensors): " in line
+    assert line.count("give the sensor states") == line.count("give wave") == 1

@@ -6,14 +6,17 @@ import getpass
 import json
 import math
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon.commands.feedback import Alert, effect_of
-from daemon.control import Verdict
+from daemon.alert import AcceptedChange
+from daemon.commands.feedback import Alert, effect_of, given_verdicts
+from daemon.control import Feedback, Verdict
 from tests.commands.talking import Talking
 from tests.running import command, messages
 
@@ -71,6 +74,76 @@ def test_a_verdict_that_cannot_be_told_is_refused_before_any_broker(
 )  # fmt: skip
 def test_what_a_verdict_will_do_is_said(kind: str, verdict: str, is_open: bool, effect: str) -> None:
     assert effect_of(Alert("8f2c", "p1", kind, "", is_open, ""), Verdict(verdict)) == effect
+
+
+CLOSED = Alert("8f2c", "p1", "anomaly", "", False, "")
+DONE = replace(CLOSED, planned=True, accepted=[AcceptedChange("pressure", 1.29, "bar")])
+TOO_LATE = "too late: the alert was over, and nothing was left to accept"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "alert", "did"),
+    [
+        ("planned", DONE, ["accepted: pressure +1.29 bar"]),
+        ("planned", CLOSED, [TOO_LATE]),
+        ("planned", replace(CLOSED, planned=True), ["the alert closed with it"]),
+        ("planned", replace(CLOSED, kind="drift"), [None]),
+        ("planned", None, [None]),
+        ("false_alarm planned", CLOSED, [None, TOO_LATE]),
+        ("planned planned", DONE, [None, "accepted: pressure +1.29 bar"]),
+        ("planned confirmed", DONE, [None, None]),
+        ("planned confirmed planned", DONE, [None, None, None]),  # it may have closed by the first one
+    ],
+)
+def test_what_a_planned_verdict_did_is_listed(
+    verdicts: str, alert: Alert | None, did: list[str | None]
+) -> None:
+    given = [(n, Feedback("8f2c", Verdict(one))) for n, one in enumerate(verdicts.split())]
+    found = given_verdicts(given, {} if alert is None else {"8f2c": alert})
+    assert [one.did for one in found] == did
+    assert [one.has_accepted for one in found] == [
+        one is not None and alert is not None and alert.planned for one in did
+    ]
+
+
+def test_an_alert_that_is_still_open_waits_for_its_next_row_but_slow_wear_does_not() -> None:
+    is_open = replace(CLOSED, open=True)
+    (found,) = given_verdicts([(0, Feedback("8f2c", Verdict.PLANNED))], {"8f2c": is_open})
+    assert found.did is not None
+    assert "next scored row" in found.did
+    slow = replace(is_open, kind="deviation", slow=True)
+    (found,) = given_verdicts([(0, Feedback("8f2c", Verdict.PLANNED))], {"8f2c": slow})
+    assert found.did is None
+    before = "it was called planned while it was open: accepted: pressure +1.29 bar. Nothing more is left to accept"
+    assert effect_of(DONE, Verdict.PLANNED) == before
+    assert effect_of(slow, Verdict.PLANNED) == "it is noted; an alert of slow wear closes when it is over"
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_what_was_accepted_is_answered_and_listed(kafka_bootstrap: str, tmp_path: Path) -> None:
+    talking = Talking(kafka_bootstrap, tmp_path, lines(-700, 0))
+    with talking.daemon as daemon:
+        daemon.until(lambda state: True)
+        talking.send(lines(0, 300, range(270, 300)), 300)
+        daemon.until(lambda state: bool(json.loads(daemon.get("/api/status")[1])["episodes"]))
+        (alert,) = json.loads(daemon.get("/api/status")[1])["episodes"]
+        with ThreadPoolExecutor() as aside:
+            answer = aside.submit(talking.say, "feedback", alert["fingerprint"], "planned")
+            daemon.until(lambda state: "verdict_taken" in daemon.log.read_text())
+            talking.send(lines(300, 310, range(300, 310)), 310)
+            told = answer.result()
+        changes = {one["sensor"]: one["change"] for one in told["accepted"]}
+        assert changes["temperature"] == pytest.approx(20, abs=4), changes
+        assert told["effect"].startswith("accepted: ")
+        talking.say("feedback", alert["fingerprint"], "planned")
+        listed = talking.say("feedback", "--list")
+        assert [(row["did"], row["accepted"]) for row in listed] == [
+            (None, []),
+            (told["effect"], told["accepted"]),
+        ]
+        assert '"change_accepted"' in daemon.log.read_text()
+        assert daemon.stop() == 0
 
 
 @pytest.mark.kafka

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import datetime
@@ -37,6 +38,7 @@ from daemon.errors import BundleError, UsageError
 from daemon.model.bundle import Bundle
 from daemon.model.decision import Decision, Rule
 from daemon.runtime.deciding import into_shadow
+from daemon.trigger import Cause, in_words
 from tests.commands.fleet import LINEAR, fleet_table
 from tests.running import Daemon, command, config_for, make_topic, send, unique
 
@@ -345,7 +347,7 @@ async def test_tables_say_the_same_in_words(kept: ModelsOptions, line: list[Bund
     rows = list_rows(await list_models(kept))
     assert [row[0] for row in rows] == [f"{version}\npumps" for version in (first, second, third)]
     assert [row[1] for row in rows] == ["before", "in force", ""]
-    assert [row[2].splitlines()[1] for row in rows] == ["by first", "by schedule", "by drift"]
+    assert [row[2].splitlines()[1] for row in rows] == ["as the first", "by schedule", "for drift"]
     assert [row[4].splitlines()[0] for row in rows[1:]] == ["passed", "refused: anchor_distance"]
     text = "\n".join(show_lines(await show_model(kept, third)))
     assert "REFUSED  anchor_distance     distance from the anchor: 4.2, must be at most 3" in text
@@ -362,7 +364,16 @@ async def test_tables_say_the_same_in_words(kept: ModelsOptions, line: list[Bund
     small = {**found["sensors"][0], "moved_sd": 0.09}
     assert sensor_rows({"sensors": [small]}) == ([], 1)
     rowwise = (await diff_models(kept, first, second, fleet_table(tmp_path / "r.parquet", rows=60))).document
-    assert "alarms on 135 rows of r.parquet: both" in "\n".join(diff_lines(rowwise))
+    text = "\n".join(diff_lines(rowwise))
+    assert "anomalies on 135 rows of r.parquet: both" in text
+    assert "(deviations and other kinds are not compared)" in text
+
+
+@pytest.mark.parametrize(("cause", "said"), [*((one, None) for one in Cause), ("new", "new")])
+def test_why_a_model_was_trained_reads_as_a_phrase(cause: str, said: str | None) -> None:
+    words = in_words(cause)
+    assert words == said or re.fullmatch(r"(as|by|for|after|on) [a-z ]+", words)
+    assert "by by" not in words
 
 
 def test_the_commands_on_a_directory(kept: ModelsOptions, line: list[Bundle], tmp_path: Path) -> None:

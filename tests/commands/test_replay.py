@@ -58,6 +58,14 @@ def test_another_budget_finds_the_thresholds_again_and_says_so(tmp_path: Path, b
         assert f"{summary['episodes']} episode" in done.stdout
         assert f" ({kinds}" in done.stdout, "the kinds that episodes opened with add up"
         assert sum(summary["episodes_by_kind"].values()) == summary["episodes"] > 0
+        alerts = summary["alerts"]
+        assert len(alerts) == min(summary["episodes"], 200)
+        opened = [json.loads(line)["data"] for line in (tmp_path / "o/alerts.jsonl").read_text().splitlines()]
+        assert {one["fingerprint"] for one in alerts} <= {data["fingerprint"] for data in opened}
+        rows = [line for line in done.stdout.splitlines() if line.strip().startswith(alerts[0]["onset"][:10])]
+        assert len(rows) == min(len(alerts), 20), done.stdout
+        assert (f"and {len(alerts) - 20} more in" in done.stdout) is (len(alerts) > 20)
+        assert max(map(len, rows)) <= 80
         return summary, done.stderr
 
     own, notes = judged()

@@ -107,6 +107,35 @@ def test_what_was_planned_stays_normal_under_other_models_and_the_one_before(fir
     assert not told.pipeline.episodes.assets
 
 
+def accepted_by(told: Told) -> list[tuple[str, float | None]]:
+    """What the messages that have closed alerts say of it, rounded."""
+    return [
+        (one.sensor, None if one.change is None else round(one.change, 1))
+        for event in of_kind(told.outputs, *EPISODES)
+        for one in event.accepted
+        if event.phase is Phase.CLOSED
+    ]
+
+
+@pytest.mark.parametrize(("a", "b"), [(4.0, 0.0), (-4.0, 0.0), (4.0, -4.0)])
+def test_the_message_that_closes_a_planned_alert_says_what_was_accepted(a: float, b: float) -> None:
+    told = planned(rows((20, 0.0, 0.0), (60, a, b)))
+    assert accepted_by(told) == []
+    told.until(80)
+    level = told.pipeline.episodes.acceptances.snapshot("p1")[0].levels
+    assert accepted_by(told) == [(one.sensor, round(one.side * one.size, 1)) for one in level]
+    found = dict(accepted_by(told))
+    for name, off in zip(SPEC.sensors, (a, b), strict=True):
+        assert name not in found if not off else found[name] == pytest.approx(off, abs=0.3)
+
+
+def test_an_alert_without_levels_says_whose_baselines_have_moved() -> None:
+    told = planned(rows((20, 0.0, 0.0), *((1, sign, 0.0) for sign in (4.0, -4.0) * 30)))
+    told.until(80)
+    assert not any(one.levels for one in told.pipeline.episodes.acceptances.snapshot("p1"))
+    assert {change for _, change in accepted_by(told)} == {None}
+
+
 def test_it_is_due_until_the_machine_is_seen_so_again() -> None:
     told = planned(rows((20, 0.0, 0.0), (40, 4.0, 0.0), (150, 0.0, 0.0), (60, 4.0, 0.0)))
     told.until(70)

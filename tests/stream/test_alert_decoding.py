@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.alert import Peak, Phase
+from daemon.alert import AcceptedChange, Peak, Phase
 from daemon.control import Feedback, Verdict
 from daemon.domain import SECOND_NS, AlertEvent, AlertKind, Contributor
 from daemon.stream.alert_decoding import read_alert_event
@@ -33,6 +33,7 @@ def shown(event: AlertEvent) -> AlertEvent:
         parts=(),
         kinds=list(event.kinds or [event.kind]),
         sensors=list(event.sensors),
+        accepted=list(event.accepted),
     )
 
 
@@ -43,6 +44,7 @@ def shown(event: AlertEvent) -> AlertEvent:
         {"phase": Phase.CLOSED, "ended_ns": ROW_NS - SECOND_NS},
         {"phase": Phase.SUPPRESSED, "kind": AlertKind.SENSOR_SILENT, "sensor": "Flow", "peak": None},
         {"phase": Phase.CLOSED, "feedback": Feedback("f00", Verdict.PLANNED, "kim", "a new recipe")},
+        {"phase": Phase.CLOSED, "accepted": [AcceptedChange("a", -1.5, "bar"), AcceptedChange("b", None)]},
         {"contributors": [], "kinds": [], "window_start_ns": None, "imputed_share": 0.0},
     ],
 )

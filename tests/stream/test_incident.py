@@ -349,7 +349,7 @@ def test_a_regime_is_learned_and_normal_once_it_has_lasted_so_long(restarts: boo
     ]
     assert long.accepted == [(21 + REGIME, ["Pressure"])]
     closed = next(event for event in long.events if str(event.phase) == "closed")
-    assert closed.summary.endswith(": a new regime, which is normal from now on")
+    assert closed.summary.endswith(": a new regime, which is normal from now on (accepted: Pressure +3)")
 
 
 def test_no_regime_is_accepted_before_the_row_that_is_given_for_it() -> None:

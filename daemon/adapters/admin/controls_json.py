@@ -13,6 +13,9 @@ from daemon.documents import counted, short
 from daemon.domain import AlertEvent, iso
 from daemon.model.decision import rule_in_words
 from daemon.stream.dismissal import Standing
+from daemon.stream.encoding import accepted_json
+from daemon.stream.summaries import accepted, was_planned
+from daemon.trigger import in_words
 
 if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, the demo does not
     from daemon.adapters.registry import DecisionRecord
@@ -20,20 +23,18 @@ if TYPE_CHECKING:  # for annotations only: the registry needs Kafka's client, th
 STOPS_SHOWN: Final = 20
 ASSETS_SHOWN: Final = 5
 """Of one planned stop."""
+CHANGES_SHOWN: Final = 20
+"""Of what was accepted with one verdict."""
 NOTE_SHOWN: Final = 500
 """Characters of a note or a reason."""
 
 
 def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
     """The last verdict on an alert: who, when, why, and what it has done; None: there is none."""
-    received = status.people.verdicts.get(event.fingerprint)
-    standing = status.streams[event.stream].standing(event) if event.stream in status.streams else None
-    feedback = None if standing is None else standing.feedback
-    if received is not None and isinstance(received.control, Feedback):
-        feedback = received.control
-    feedback = feedback or event.feedback
+    feedback, standing = counting(status, event), _standing(status, event)
     if feedback is None:
         return None
+    received = status.people.verdicts.get(event.fingerprint)
     return {
         "verdict": str(feedback.verdict),
         "by": bounded(feedback.by),
@@ -41,6 +42,35 @@ def verdict_json(status: Status, event: AlertEvent) -> dict[str, Any] | None:
         "at": _time(received),
         "did": "" if standing is None else _done(event, feedback, standing),
     }
+
+
+def accepted_of(event: AlertEvent) -> dict[str, Any] | None:
+    """What became normal with the end of an alert: as data, and as a sentence; None: nothing."""
+    if not event.accepted:
+        return None
+    changes = accepted_json(event.accepted[:CHANGES_SHOWN])
+    shown = [
+        {key: bounded(value) if isinstance(value, str) else value for key, value in one.items()}
+        for one in changes
+    ]
+    return {"changes": shown, "says": says_accepted(event)}
+
+
+def says_accepted(event: AlertEvent) -> str:
+    """``accepted: pressure +1.29 bar, flow -0.8``."""
+    return bounded(accepted(event.accepted), NOTE_SHOWN)
+
+
+def counting(status: Status, event: AlertEvent) -> Feedback | None:
+    """The verdict on an alert that counts: the last one that was told; None: there is none."""
+    received, standing = status.people.verdicts.get(event.fingerprint), _standing(status, event)
+    if received is not None and isinstance(received.control, Feedback):
+        return received.control
+    return event.feedback if standing is None else standing.feedback
+
+
+def _standing(status: Status, event: AlertEvent) -> Standing | None:
+    return status.streams[event.stream].standing(event) if event.stream in status.streams else None
 
 
 def _time(received: Received | None) -> str | None:
@@ -60,16 +90,11 @@ def _done(event: AlertEvent, feedback: Feedback, standing: Standing) -> str:
             return f"its like was held back {times} since" if standing.held_back else "its like is held back"
         case Verdict.PLANNED if standing.accepting:
             return "it becomes normal with the next reading"
-        case Verdict.PLANNED if event.over and _was_planned(event):
-            return "it is normal now"
+        case Verdict.PLANNED if event.over and was_planned(event):
+            return says_accepted(event) or "the alert closed with it"
         case Verdict.PLANNED if event.over:
             return "the alert was over, and nothing was left to accept"
     return "the alert closed with it" if event.over and event.feedback is not None else "noted"
-
-
-def _was_planned(event: AlertEvent) -> bool:
-    """Whether an alert was open when it was called planned."""
-    return event.feedback is not None and event.feedback.verdict is Verdict.PLANNED
 
 
 def active_stop(stops: Iterable[Occurrence], stream: str, asset: str) -> str | None:
@@ -128,6 +153,7 @@ def _decision(record: DecisionRecord, *, shadow_over: bool) -> dict[str, Any]:
         "at": bounded(record.time),
         "version": bounded(record.version),
         "trigger": bounded(record.trigger.cause),
+        "trained": bounded(in_words(record.trigger.cause)),
         "trigger_reason": bounded(record.trigger.reason, NOTE_SHOWN),
         "promoted": record.promoted,
         "reason": bounded(record.reason, NOTE_SHOWN),

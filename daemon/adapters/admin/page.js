@@ -87,7 +87,7 @@ const OPEN = {
 };
 const CLOSED = {
   empty: "None has closed yet.",
-  heads: episodeHeads("Opened", "Lasted", "Peak score"),
+  heads: episodeHeads("Since", "Lasted", "Peak score"),
   state: (e) => chip("closed", e.severity),
 };
 
@@ -95,7 +95,7 @@ const CLOSED = {
 function episodeTable({ empty, heads, state }, [list, day]) {
   if (!list.length) return h("div", "empty", empty);
   const row = (e) => {
-    const node = episodeRow(heads, e, state(e), stamp(e.since, day), duration(e.seconds), e.score);
+    const node = episodeRow(heads, e, state(e), stamp(e.onset, day), e.lasted, e.score);
     node.lastChild.append(...toldOf(e, day), ...verdictButtons(e));
     return node;
   };

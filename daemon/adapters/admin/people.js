@@ -15,14 +15,15 @@ const byWhom = (by, at, day) => [by && "by " + by, at && stamp(at, day)].filter(
 /** What was said of an alert, by whom, when, why, and what that has done. */
 function toldOf(e, day) {
   const told = e.told;
-  if (!told) return [];
+  // Without a verdict, what alerts.accept_after has accepted.
+  if (!told) return e.accepted ? [h("div", "said", h("span", "dim", ...breakable(e.accepted.says)))] : [];
   const said = h(
     "div",
     "said",
     h("b", "", VERDICTS[told.verdict] || told.verdict),
     h("span", "dim", byWhom(told.by, told.at, day)),
     told.note ? h("span", "", "“", ...breakable(told.note), "”") : null,
-    told.did ? h("span", "dim", told.did) : null,
+    told.did ? h("span", "dim", ...breakable(told.did)) : null,
   );
   return [said];
 }
@@ -72,14 +73,14 @@ function shadowText(shadow, day) {
 function decisionRow(streams, stream, decision, day) {
   const result = resultOf(decision);
   const why = decision.promoted ? "" : decision.shadow ? shadowText(decision.shadow, day) : decision.reason;
-  const due = decision.trigger + (decision.trigger_reason ? ": " + decision.trigger_reason : "");
+  const due = decision.trained + (decision.trigger_reason ? ": " + decision.trigger_reason : "");
   return h(
     "div",
     "row",
     line(h("span", "", h("span", "mono", decision.version || "no candidate"), ofStream(streams, stream.name)), chip(...result)),
     decision.refused_by ? h("p", "", h("b", "", ...breakable(decision.refused_by.says))) : null,
     why ? h("p", "", ...breakable(why)) : null,
-    h("p", "", stamp(decision.at, day) + " · due by ", ...breakable(due)),
+    h("p", "", stamp(decision.at, day) + " · trained ", ...breakable(due)),
   );
 }
 

@@ -19,7 +19,9 @@ import numpy as np
 from daemon import __version__
 from daemon.adapters.admin.controls_json import (
     STOPS_SHOWN,
+    accepted_of,
     active_stop,
+    counting,
     decisions_json,
     stops_json,
     verdict_json,
@@ -39,11 +41,13 @@ from daemon.documents import counted, short
 from daemon.domain import AlertEvent, DriftRecord, Phase, Severity, iso
 from daemon.stream.accounts import Fault
 from daemon.stream.audit import Imputable, SensorAudit
-from daemon.stream.summaries import leading_score
+from daemon.stream.summaries import after, lasted_ns, lasting, leading_score
 
 EPISODES_SHOWN: Final = 100
 SPARK_POINTS: Final = 100
 CONTRIBUTORS_SHOWN: Final = 3
+SUMMARY_SHOWN: Final = 500
+"""Characters of a sentence."""
 AUDITS_SHOWN: Final = 60
 """Sensors whose imputation is shown, the worst first."""
 CORRUPT_SHOWN: Final = 10
@@ -304,12 +308,14 @@ def _imputation(audits: Mapping[str, SensorAudit]) -> list[dict[str, Any]]:
 
 
 def _alert(status: Status, event: AlertEvent) -> dict[str, Any]:
-    shown = event_json(event)
-    if not event.over and event.stream in status.streams:
-        # Not each row of an open alert brings a message of it: a drift and a silence have none until they close.
-        until_ns = max(event.row_ns, status.streams[event.stream].newest_ns)
-        shown["seconds"] = short(max(until_ns - event.opened_ns, 0) / 1e9)
-    return {**shown, "told": verdict_json(status, event)}
+    # Not each row of an open alert brings a message of it: a drift and a silence have none until they close.
+    now_ns = status.streams[event.stream].newest_ns if event.stream in status.streams else 0
+    summary = after(event, counting(status, event))
+    return {
+        **event_json(event, now_ns),
+        "summary": bounded(summary, SUMMARY_SHOWN),
+        "told": verdict_json(status, event),
+    }
 
 
 def _change(change: ModelChange) -> dict[str, Any]:
@@ -321,11 +327,16 @@ def _change(change: ModelChange) -> dict[str, Any]:
     }
 
 
-def event_json(event: AlertEvent) -> dict[str, Any]:
-    """One message of an episode: with the score of its row, or of one that is over with its peak."""
+def event_json(event: AlertEvent, now_ns: int = 0) -> dict[str, Any]:
+    """One message of an episode: with the score of its row, or of one that is over with its peak.
+
+    Args:
+        event: the message.
+        now_ns: the newest row of its stream, if that counts.
+    """
     over = event.phase is Phase.CLOSED
     score = event.peak if over else leading_score(event)
-    until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
+    lasted = lasted_ns(event, now_ns)
     return {
         "stream": bounded(event.stream),
         "asset": bounded(event.asset),
@@ -338,12 +349,14 @@ def event_json(event: AlertEvent) -> dict[str, Any]:
         "onset": iso(event.onset_ns),
         "since": iso(event.opened_ns),
         "row": iso(event.row_ns),
-        "seconds": short(max(until_ns - event.opened_ns, 0) / 1e9),
+        "seconds": short(lasted / 1e9),
+        "lasted": lasting(lasted),
         "score": short(score.value) if score else None,
         "peak": short(event.peak.value) if event.peak else None,
         "threshold": short(score.threshold) if score else None,
         "model": bounded(event.model),
         "imputed_share": short(event.imputed_share),
-        "summary": bounded(event.summary, 500),
+        "summary": bounded(event.summary, SUMMARY_SHOWN),
+        "accepted": accepted_of(event),
         "contributors": contributor_rows(event.contributors[:CONTRIBUTORS_SHOWN]),
     }

@@ -153,7 +153,7 @@ function verdictButtons(e) {
         ask({
           key,
           title: "What was it?",
-          about: what + ", since " + stamp(e.since) + " UTC",
+          about: what + ", since " + stamp(e.onset) + " UTC",
           fields: ["verdict"],
           values: { verdict },
           note: "Note",

@@ -71,6 +71,7 @@ class SensorColumns:
         self, columns: Columns, roles: Roles, reading: TableReading, lines: SensorLines | None = None
     ) -> None:
         self.notes: list[str] = []
+        self._lost = _LostCells()
         self.faulty: dict[tuple[str, str], Ints] = {}
         self.unknown_quality: Counter[str] = Counter()
         self.good_quality: dict[str, None] = {}
@@ -98,6 +99,7 @@ class SensorColumns:
         self.written_as_in_europe |= in_file
         delimiter = "," if self._columns.form is None else self._columns.form.delimiter
         switches: list[str] = []
+        empty: list[str] = []
         for name in names:
             if name.startswith("__index_level_"):
                 texts.append(name)
@@ -123,8 +125,12 @@ class SensorColumns:
                 continue  # nothing stands behind the delimiter at the end of the lines
             self._mask(name, sensor, values)
             if np.isnan(values).all():
-                self.notes.append(f"sensor {shown(name)} holds no number at all")
+                empty.append(name)
             found[name] = values
+        self.notes += self._lost.notes()
+        if empty:
+            verb = "holds" if len(empty) == 1 else "hold"
+            self.notes.append(f"{_sensors(empty)} {verb} no number at all")
         nameless = [name for name in found if re.fullmatch(r"column [0-9]+", name)]
         if nameless:
             self.notes.append(
@@ -177,12 +183,10 @@ class SensorColumns:
             fault: count for fault, count in numbers.corrupt.items() if fault not in ("infinite", "too_large")
         }
         if wrong:
-            self.notes.append(
-                f"sensor {shown(name)}: {sum(wrong.values())} cells are no numbers and count as missing:"
-                f" {'; '.join(FAULT_HINTS[fault] for fault in sorted(wrong))}"
-            )
+            hints = "; ".join(FAULT_HINTS[fault] for fault in sorted(wrong))
+            self._lost.add(name, sum(wrong.values()), f"are no numbers and count as missing: {hints}")
         if endless := sum(numbers.corrupt.values()) - sum(wrong.values()):
-            self.notes.append(f"sensor {shown(name)}: {endless} cells are infinite and count as missing")
+            self._lost.add(name, endless, "are infinite and count as missing")
         words = [
             word for word in numbers.words if word not in rule.states and word.lower() not in rule.states
         ]
@@ -228,9 +232,7 @@ class SensorColumns:
         endless = np.isinf(values)
         if endless.any():
             self._note_faulty(sensor, {"infinite": np.flatnonzero(endless)})
-            self.notes.append(
-                f"sensor {shown(name)}: {int(endless.sum())} cells are infinite and count as missing"
-            )
+            self._lost.add(name, int(endless.sum()), "are infinite and count as missing")
             values[endless] = np.nan
         self._drop_missing(values)
         self.spelling[sensor] = Spelling(name, rule=self._rule(sensor))
@@ -253,9 +255,7 @@ class SensorColumns:
             if bad.any():
                 self._count_unknown(quality, trusted, bad)
                 values[bad] = np.nan
-                self.notes.append(
-                    f"sensor {shown(sensor)}: {int(bad.sum())} cells count as missing, as {shown(quality)} is not good"
-                )
+                self._lost.add(sensor, int(bad.sum()), f"count as missing, as {shown(quality)} is not good")
 
     def _count_unknown(self, quality: str, trusted: Mask, bad: Mask) -> None:
         """Count the values that a word without a known meaning makes bad, unless the configuration lists its own."""
@@ -308,6 +308,32 @@ class SensorColumns:
                 )
 
 
+def _sensors(names: Sequence[str]) -> str:
+    """``sensor 'a'``, or ``sensors 'a', 'b' and 5 more``."""
+    some = ", ".join(map(shown, names[:_SENSORS_NAMED]))
+    more = f" and {len(names) - _SENSORS_NAMED} more" if len(names) > _SENSORS_NAMED else ""
+    return f"sensor{'s' if len(names) > 1 else ''} {some}{more}"
+
+
+class _LostCells:
+    """Cells that count as missing, for one note per reason instead of one per sensor."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, int]] = {}  # reason -> sensor -> cells
+
+    def add(self, sensor: str, cells: int, reason: str) -> None:
+        """So many cells of a sensor are so."""
+        of_reason = self._found.setdefault(reason, {})
+        of_reason[sensor] = of_reason.get(sensor, 0) + cells
+
+    def notes(self) -> list[str]:
+        """One per reason, in the order in which they were found."""
+        return [
+            f"{_sensors(list(counts))}: {sum(counts.values())} cells {reason}"
+            for reason, counts in self._found.items()
+        ]
+
+
 def _written(found: object) -> object:
     """A quality as the rules know it: a float of Parquet is a whole number, a text of digits a number."""
     if isinstance(found, float) and found.is_integer():
@@ -323,6 +349,8 @@ def _quoted(text: str) -> str:
     return text if plain and not text[:1].isdigit() else '"' + text.replace('"', "'") + '"'
 
 
+_SENSORS_NAMED: Final = 5
+"""Of a note about several."""
 _YAML_WORDS: Final[Mapping[str, None]] = dict.fromkeys(
     ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
 )

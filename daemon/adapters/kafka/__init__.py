@@ -12,6 +12,7 @@ from daemon.adapters.kafka.commit_metadata import replay_from, written_position
 from daemon.adapters.kafka.failures import UnreachableError
 from daemon.adapters.kafka.fenced import FencedWriter
 from daemon.adapters.kafka.following import Follower
+from daemon.adapters.kafka.group_consumer import SESSION_S
 from daemon.adapters.kafka.reading import Log, Piece, committed, newest_records, read_now
 from daemon.adapters.kafka.security import connection
 from daemon.adapters.kafka.settings import KafkaSettings
@@ -24,6 +25,7 @@ from daemon.adapters.kafka.writing import KafkaSink, Writer, stored_size
 
 __all__ = [
     "NO_PARTITION",
+    "SESSION_S",
     "CheckResult",
     "Entry",
     "FencedWriter",

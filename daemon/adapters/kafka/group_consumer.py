@@ -52,6 +52,8 @@ FETCHED_BYTES = 32 << 20
 LEAST_FETCH_BYTES, MOST_FETCH_BYTES = 1 << 20, 4 << 20
 """Of one partition per fetch: a poll is no more than one fetch, and costs nearly the same for many records as for few."""
 SESSION_MS, HEARTBEAT_MS, REBALANCE_MS = 45_000, 3_000, 60_000
+SESSION_S = SESSION_MS / 1e3
+"""So long a static member that is gone stays in its group."""
 
 
 def fetch_bytes(partitions: int) -> int:

@@ -60,7 +60,7 @@ function episodeRow(head, e, state, opened, lasted, score) {
     h("td", "", state),
     h("td", "name", ...breakable(e.asset)),
     kindCell(e),
-    titled(labelled("when", head[3], opened), "onset " + e.onset + ", model " + e.model),
+    titled(labelled("when", head[3], opened), "opened " + (e.opened || e.since) + ", model " + e.model),
     labelled("when", head[4], lasted),
     scoreCell(head[5], score, e.threshold),
     h("td", "blamed", blame(e)),

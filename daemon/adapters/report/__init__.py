@@ -13,8 +13,19 @@ no network. Names are data: they travel as JSON, and are shown as text nodes or,
 """
 
 from daemon.adapters.report.data import Report, report_data
+from daemon.adapters.report.episodes import FoldedEpisode, folded
 from daemon.adapters.report.html import report_html
 from daemon.adapters.report.thinning import POINTS_PER_TRACE, extremes, spans
 from daemon.adapters.report.traces import AssetTrace
 
-__all__ = ["POINTS_PER_TRACE", "AssetTrace", "Report", "extremes", "report_data", "report_html", "spans"]
+__all__ = [
+    "POINTS_PER_TRACE",
+    "AssetTrace",
+    "FoldedEpisode",
+    "Report",
+    "extremes",
+    "folded",
+    "report_data",
+    "report_html",
+    "spans",
+]

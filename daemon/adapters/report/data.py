@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from daemon.adapters.pages import bounded
-from daemon.adapters.report.episodes import episode_document, folded
-from daemon.adapters.report.thinning import POINTS_PER_TRACE
+from daemon.adapters.report.episodes import Spans, episode_document, folded, shaded
+from daemon.adapters.report.thinning import POINTS_PER_TRACE, SPANS_SHOWN
 from daemon.adapters.report.traces import (
     AssetTrace,
     histogram,
@@ -102,6 +102,17 @@ def _drifting(records: Sequence[DriftRecord]) -> list[dict[str, Any]]:
     ]
 
 
+def _shades(trace: AssetTrace, spans: Spans) -> dict[str, list[list[float]]]:
+    """By shade, the stretches of an asset's chart in milliseconds; of many the longest."""
+    end_ns = int(trace.times_ns[-1]) if len(trace.times_ns) else 0
+    found = {}
+    for shade, mine in sorted(spans.items()):
+        whole = [(a, max(a, end_ns) if b is None else b) for a, b in mine]
+        longest = sorted(whole, key=lambda span: span[0] - span[1])[:SPANS_SHOWN]
+        found[shade] = [[a / 1e6, b / 1e6] for a, b in sorted(longest)]
+    return found
+
+
 def report_data(report: Report) -> dict[str, Any]:
     """The document's data: what the charts and the tables are drawn from."""
     episodes = folded(report.events)
@@ -120,7 +131,7 @@ def report_data(report: Report) -> dict[str, Any]:
     lines = sum(1 + len(chosen) for chosen in sensors) or 1
     most = min(POINTS_PER_TRACE, max(200, POINTS_IN_ALL // lines))
     most_filled = min(FILLED_SHOWN, max(50, FILLED_IN_ALL // lines))
-    summary = dict(report.summary)
+    summary, shades = dict(report.summary), shaded(report.events)
     return {
         "records": {str(k): int(v) for k, v in dict(summary.get("records") or {}).items()},
         "reasons": {str(k): int(v) for k, v in dict(summary.get("reasons") or {}).items() if v},
@@ -138,6 +149,7 @@ def report_data(report: Report) -> dict[str, Any]:
         ),
         "traces": [
             trace_document(trace, chosen, most, most_filled)
+            | {"shades": _shades(trace, shades.get((trace.stream, trace.asset), {}))}
             for trace, chosen in zip(shown, sensors, strict=True)
         ],
         "episodes": [episode_document(e) for e in episodes[:EPISODES_SHOWN]],

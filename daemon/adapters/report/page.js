@@ -77,9 +77,7 @@ function quality() {
 }
 
 // ---------------------------------------------------------------- episodes
-const HEADS = episodeHeads("Opened", "Lasted", "Peak score");
-
-const lastingOf = (e) => (e.closed ? duration((e.to - Date.parse(e.opened)) / 1000) : "still open");
+const HEADS = episodeHeads("Since", "Lasted", "Peak score");
 
 /** Shows an episode in the chart, with as much again before and after it. */
 function showEpisode(place, e) {
@@ -90,7 +88,7 @@ function showEpisode(place, e) {
 }
 
 function reportedEpisode(e) {
-  const row = episodeRow(HEADS, e, chip(e.severity, e.severity), stamp(e.opened), lastingOf(e), e.score);
+  const row = episodeRow(HEADS, e, chip(e.severity, e.severity), stamp(e.onset), e.lasted + (e.closed ? "" : ", still open"), e.score);
   const place = D.traces.findIndex((t) => t.asset === e.asset && t.stream === e.stream);
   if (place < 0) return row; // its asset is not among those that are drawn
   row.className = "go";
@@ -117,8 +115,11 @@ function episodes() {
 const SCORE_HEIGHT = 230;
 let shownAsset = 0;
 
-/** A stretch of time in which alarms were on, behind the lines. */
-const alarmShape = ([from, to]) => ({
+/** The colours of what else than an anomaly was open; of base.css. */
+const SHADES = { deviation: "warn", silent: "faint", other: "info" };
+
+/** A stretch of time in which something was open, behind the lines. */
+const openShape = (tint, [from, to]) => ({
   type: "rect",
   xref: "x",
   yref: "paper",
@@ -126,8 +127,8 @@ const alarmShape = ([from, to]) => ({
   x1: Math.max(to, from + 1),
   y0: 0,
   y1: 1,
-  fillcolor: colour("bad"),
-  opacity: 0.13,
+  fillcolor: colour(tint),
+  opacity: tint === "faint" ? 0.26 : 0.14, // grey on white shows little
   line: { width: 0 },
   layer: "below",
 });
@@ -144,6 +145,12 @@ const labelShape = ([from, to], inner) => ({
   fillcolor: colour("label"),
   line: { width: 1, color: colour("label") },
 });
+
+/** What was open in an asset's time, each kind in its own colour; anomalies on top. */
+const openShapes = (trace) => [
+  ...Object.entries(trace.shades).flatMap(([shade, spans]) => spans.map((span) => openShape(SHADES[shade], span))),
+  ...trace.alarms.map((span) => openShape("bad", span)),
+];
 
 /** The lines of the score: score, score while firing, threshold. */
 function scoreLines(trace) {
@@ -290,6 +297,7 @@ function drawAsset(place, range) {
   $("assetname").replaceChildren(...breakable(trace.asset));
   $("assetnote").textContent = assetNote(trace);
   $("labelkey").hidden = !trace.labels.length;
+  for (const key of document.querySelectorAll("[data-shade]")) key.hidden = !trace.shades[key.dataset.shade];
   const panels = panelsOf(trace);
   const at = times(trace.t);
   const all = at.length ? [at[0], at[at.length - 1]] : undefined;
@@ -297,7 +305,7 @@ function drawAsset(place, range) {
   const look = {
     height: panels.inner + 80,
     margin: { l: 62, r: 20, t: 34, b: 46 },
-    shapes: [...trace.alarms.map(alarmShape), ...trace.labels.map((span) => labelShape(span, panels.inner))],
+    shapes: [...openShapes(trace), ...trace.labels.map((span) => labelShape(span, panels.inner))],
     annotations: panels.sensors.map(nameMark),
     xaxis: timeAxis({ range: range || all, anchor: last }),
     ...panelAxes(panels),

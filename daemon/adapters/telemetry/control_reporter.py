@@ -12,9 +12,11 @@ from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import ShadowNow, Status
 from daemon.control import Received, described
-from daemon.domain import AlertEvent, InputPartition, iso
+from daemon.domain import AlertEvent, InputPartition, Output, iso
 from daemon.maintenance import MaintenanceWindow
 from daemon.stream.dismissal import Standing
+from daemon.stream.encoding import accepted_json
+from daemon.stream.summaries import was_planned
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
     from daemon.adapters.registry import DecisionRecord
@@ -105,6 +107,19 @@ class ControlReporter:
     def control_received(self, received: Received) -> None:
         """A control message has come."""
         log.info("control_received", **described(received.control))
+
+    def published(self, outputs: Sequence[Output]) -> None:
+        """Outputs can be read by others now: what they say of verdicts, and of ``alerts.accept_after``."""
+        for each in outputs:
+            if isinstance(each, AlertEvent) and each.accepted:
+                log.info(
+                    "change_accepted",
+                    stream=each.stream,
+                    asset=each.asset,
+                    fingerprint=each.fingerprint,
+                    by=each.feedback.by if each.feedback and was_planned(each) else "alerts.accept_after",
+                    accepted=accepted_json(each.accepted),
+                )
 
     def shadow_begun(self, stream: str, shadow: ShadowNow) -> None:
         """A candidate judges beside the model in force from now on."""

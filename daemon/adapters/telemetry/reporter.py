@@ -175,9 +175,11 @@ class Reporter:
     Args:
         metrics: what /metrics renders.
         status: what the page and the probes read.
+        at_the_end: whether a command says in one line at its end which cells are no numbers, instead of a line per sensor.
     """
 
-    def __init__(self, metrics: Metrics, status: Status) -> None:
+    def __init__(self, metrics: Metrics, status: Status, *, at_the_end: bool = False) -> None:
+        self._at_the_end = at_the_end
         self.metrics = metrics
         self.status = status
         self._throttle = Throttle()
@@ -323,7 +325,8 @@ class Reporter:
             self.metrics.episodes.verdicts(effect, n)
             _log_verdicts(name, poll.topic, effect, n)
         self._log_unknown_sensors(name, poll.unknown_sensors, poll.sensors)
-        self._log_corrupt_cells(name, poll)
+        if not self._at_the_end:
+            self._log_corrupt_cells(name, poll)
         self._log_converted_units(name, poll.converted_units)
         if poll.in_parts:
             self._log_once(name, "rows_in_parts", PARTS_RULE)
@@ -360,6 +363,7 @@ class Reporter:
         """Outputs can be read by others now; each is reported once."""
         self.status.published(outputs)
         self.metrics.published(outputs)
+        self.controls.published(outputs)
 
     def poll_durable(self, stream: str, processing_s: float, latencies_s: ArrayLike) -> None:
         """All outputs of a poll can be read: the time since it arrived, and since its records' timestamps."""

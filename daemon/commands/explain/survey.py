@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from daemon.commands.accounting import corrupt_lines
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.one_pass import FileToJudge, run_over_file
 from daemon.commands.replay_notes import zone_notes
@@ -80,6 +81,8 @@ async def survey_of(
     table = judged.table
     notes = [] if table is None else [*table.notes, *zone_notes(table.zoneless, spec)]
     done = await run_over_file(judged, sink, lambda share, doing: progress(0.6 * share, doing))
+    if table is None:
+        notes += corrupt_lines(done.counts.corrupt)
     rows, firing = _by_asset(done.blocks)
     L = bundle.window
     starts: list[tuple[str, Ints]] = []

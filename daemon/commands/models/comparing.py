@@ -59,7 +59,7 @@ async def diff_models(
       ``moved_sd``, ``spread_a``, ``spread_b``, ``spread_ratio``}; ``only_a``, ``only_b``: sensors of one alone.
     * ``recall``: {``source``, ``kinds``: list of {``kind``, ``a``, ``b``}}; null if nothing is known.
     * ``agreement``: {``rows``, ``source``, ``both``, ``only_a``, ``only_b``, ``neither`` (shares of rows), ``episodes_a``,
-      ``episodes_b``}; null without rows.
+      ``episodes_b``}, of anomalies alone; null without rows.
 
     Args:
         options: the registry.
@@ -218,7 +218,10 @@ def _shares(figures: dict[str, float | None], prefix: str) -> dict[str, float]:
 
 
 def agreement(first: Bundle, second: Bundle, rows: Rows) -> dict[str, Any] | None:
-    """On which rows both alarm, or one alone; see ``diff_models``. Rows count that both score."""
+    """On which rows both have an anomaly, or one alone; see ``diff_models``. Rows count that both score.
+
+    Deviations and other kinds need a stream's pipeline beside the scores, and are not compared.
+    """
     counts, opened_by = np.zeros(4, np.int64), [0, 0]
     detectors = [bundle.detector() for bundle in (first, second)]
     for segment in rows.segments:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daemon.model.decision import rule_in_words
+from daemon.trigger import in_words
 
 MOVED_SD, MOVED_RATIO = 0.1, 1.1
 """A mean that moved by less of a standard deviation, and a spread by a smaller factor, are only counted: no chart shows
@@ -25,7 +26,7 @@ def list_rows(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             f"{one['version']}\n{one['stream']}",
             _state(one).replace(" until ", " until\n")
             or ("in force" if one["promoted"] else "before" if one["promoted_before"] else ""),
-            _lines(_when(one["trained_at"]), one["trigger"] and f"by {one['trigger']}"),
+            _lines(_when(one["trained_at"]), one["trigger"] and in_words(one["trigger"])),
             "" if one["rows"] is None else f"{one['rows']:,}",
             _lines(gate_in_words(one), one["unreadable"] or one["reason"]),
         )
@@ -109,12 +110,12 @@ def diff_lines(found: Mapping[str, Any]) -> list[str]:
     ]
     agreed = found["agreement"]
     if agreed is None:
-        lines.append("alarms: no rows to compare on; --rows FILE names some")
+        lines.append("anomalies: no rows to compare on; --rows FILE names some")
     else:
         lines.append(
-            f"alarms on {agreed['rows']:,} rows of {agreed['source']}: both {agreed['both']:.2%}, only A"
+            f"anomalies on {agreed['rows']:,} rows of {agreed['source']}: both {agreed['both']:.2%}, only A"
             f" {agreed['only_a']:.2%}, only B {agreed['only_b']:.2%}; episodes {agreed['episodes_a']} ->"
-            f" {agreed['episodes_b']}"
+            f" {agreed['episodes_b']} (deviations and other kinds are not compared)"
         )
     return lines
 

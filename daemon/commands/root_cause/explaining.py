@@ -13,6 +13,7 @@ from pathlib import Path
 
 from daemon.adapters.files import check_place, replacing
 from daemon.adapters.root_cause_page import root_cause_html
+from daemon.commands.accounting import corrupt_lines
 from daemon.commands.carry import TrainTailSource
 from daemon.commands.derive import check_excluded, plan_for_file
 from daemon.commands.inputs import FileOptions, no_progress
@@ -80,6 +81,8 @@ async def root_cause(
     done = await run_over_file(
         FileToJudge.read(file, plan, bundle, options.exclude, options.reading), sink, progress
     )
+    if done.table is None:
+        notes += corrupt_lines(done.counts.corrupt)
     incidents = incidents_of(sink.alerts)
     detector = bundle.detector(plan.budget, plan.deviation_budget)
     tracks = Tracks(detector, spec, done.blocks)

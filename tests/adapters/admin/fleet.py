@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.registry.decisions import TriggerFact
 from daemon.adapters.telemetry import Promotion, Status
+from daemon.alert import AcceptedChange
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
 from daemon.domain import (
     SECOND_NS,
@@ -42,6 +44,7 @@ SENSORS = (
     "PLANT_03.UNIT_12.COMPRESSOR_NW.STAGE_2.VIBRATION.BEARING_NDE.RADIAL.RMS.10_1000HZ",
     "oil_level",
 )
+ACCEPTED = [AcceptedChange(SENSORS[0], 1.294, "°C"), AcceptedChange(SENSORS[5], -0.8)]
 ASSETS = (
     "plant-03/hall-03/line-02/compressor-station-north-west/compressor-01",
     "plant-03/hall-03/line-02/compressor-station-north-west/compressor-02",
@@ -165,7 +168,7 @@ def fleet() -> Status:
         *(episode(n, asset=ASSETS[n], severity=(Severity.CRITICAL, Severity.WARNING)[n % 2]) for n in range(3)),
         episode(3, asset=ASSETS[3], kind=AlertKind.SENSOR_SILENT, severity=Severity.WARNING),
         *(
-            episode(n, phase, asset=ASSETS[n % 6], kind=kind)
+            replace(episode(n, phase, asset=ASSETS[n % 6], kind=kind), accepted=ACCEPTED if n == 12 else ())
             for n, kind in ((10, AlertKind.ANOMALY), (11, AlertKind.SENSOR_STUCK), (12, AlertKind.ANOMALY))
             for phase in (Phase.OPENED, Phase.CLOSED)
         ),

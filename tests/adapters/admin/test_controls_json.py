@@ -16,6 +16,7 @@ from daemon.adapters.admin import snapshot
 from daemon.adapters.admin.controls_json import decisions_json
 from daemon.adapters.registry import DecisionRecord
 from daemon.adapters.telemetry import Metrics, Reporter, Status
+from daemon.alert import AcceptedChange
 from daemon.control import Control, Feedback, MaintenanceOrder, Received, Verdict
 from daemon.domain import SECOND_NS, Phase
 from daemon.maintenance import MaintenanceWindow
@@ -86,7 +87,20 @@ def test_what_was_planned_is_normal_once_its_alert_has_closed_by_that(status: St
     did = snapshot(status)["recent"][0]["told"]["did"]
     assert did == "the alert was over, and nothing was left to accept"
     status.published([replace(alert("pump-02", Phase.CLOSED, "b", n=10), feedback=planned)])
-    assert snapshot(status)["recent"][0]["told"]["did"] == "it is normal now"
+    assert snapshot(status)["recent"][0]["told"]["did"] == "the alert closed with it"  # a silence, say
+    levels = [AcceptedChange("pressure", 1.294, "bar"), AcceptedChange("flow", -0.8)]
+    closed = replace(alert("pump-02", Phase.CLOSED, "b", n=11), feedback=planned, accepted=levels)
+    with capture_logs() as logs:
+        Reporter(Metrics(["pumps"], ["t"]), status).outputs_published([closed])
+    shown = snapshot(status)["recent"][0]
+    assert shown["told"]["did"] == shown["accepted"]["says"] == "accepted: pressure +1.29 bar, flow -0.8"
+    assert shown["accepted"]["changes"] == logs[0]["accepted"] == [
+        {"sensor": "pressure", "change": 1.294, "unit": "bar"}, {"sensor": "flow", "change": -0.8},
+    ]  # fmt: skip
+    assert (logs[0]["event"], logs[0]["asset"], logs[0]["by"]) == ("change_accepted", "pump-02", "kim")
+    status.published([replace(closed, id="12", summary="odd (over; planned, by kim)", accepted=())])
+    heard(status, planned, Feedback("b", Verdict.CONFIRMED, "ada"))
+    assert snapshot(status)["recent"][0]["summary"] == "odd (over; confirmed, by ada)"
     silence = Feedback("b", Verdict.FALSE_ALARM, "kim")
     heard(status, silence)
     status.streams["pumps"].standing = lambda _: Standing(silence)

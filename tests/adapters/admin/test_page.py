@@ -184,12 +184,15 @@ def test_what_people_told_is_shown(port: ServedStatus, page: Page) -> None:
         "its like was held back 3 times since",
     ):
         assert shown in said
+    accepted = page.value("[...document.querySelectorAll('#recent .said')].map((e) => e.innerText)")
+    assert f"accepted: {SENSORS[0]} +1.29 °C, oil_level -0.8" in accepted  # by alerts.accept_after
+    assert any("nothing was left to accept" in one for one in accepted)
     assert page.value("[...document.querySelectorAll('#stops b')].map((e) => e.textContent)") == [
         "overhaul of both", "inspection", "sunday",
     ]  # fmt: skip
     decided = page.value("document.querySelector('#decisions .row').innerText")
     assert "recall overall: 0.6123, must be at least 0.7" in decided
-    assert "due by request: kim: new impeller" in decided
+    assert "trained on request: kim: new impeller" in decided
     assert page.value("document.querySelectorAll('button.tell').length") == len(
         ASSETS
     )  # of the cards, hidden

@@ -57,13 +57,13 @@ def test_an_open_alert_lasts_until_the_newest_row_of_its_stream_and_a_closed_one
     def lasts(where: str) -> dict[str, float]:
         return {one["fingerprint"]: one["seconds"] for one in snapshot(status)[where]}
 
-    assert lasts("episodes")["d"] == 9
+    assert lasts("episodes")["d"] == 11  # since its onset, two seconds before it opened
     scored(status, "pump-01", [0.1], 4_000)
-    assert lasts("episodes")["d"] == 3_910
+    assert lasts("episodes")["d"] == 3_912
     status.published(
         [replace(drift, phase=Phase.CLOSED, row_ns=3_000 * SECOND_NS, ended_ns=2_090 * SECOND_NS)]
     )
-    assert lasts("recent")["d"] == 2_000
+    assert lasts("recent")["d"] == 2_002
 
 
 def test_names_that_cannot_be_encoded_do_not_break_the_page(status: Status, client: Client) -> None:
@@ -79,7 +79,7 @@ def test_status_has_what_an_operator_needs(client: Client) -> None:
     (episode,) = body["episodes"]
     assert (episode["score"], episode["peak"], episode["threshold"]) == (7.0, 9.1, 5.1)
     assert episode["since"] == "1970-01-01T00:01:30Z"
-    assert episode["seconds"] == 15
+    assert (episode["seconds"], episode["lasted"]) == (17, "17 s")
     assert len(episode["contributors"]) == 3
     assert episode["contributors"][0]["expected"] is None
     (closed,) = body["recent"]

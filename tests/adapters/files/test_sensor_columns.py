@@ -101,3 +101,18 @@ def test_a_column_without_a_name_is_called_by_its_place_and_can_be_excluded(tmp_
     assert "column 2" in note
     assert "column 4" not in note
     assert read_table(file, exclude=("column 2",)).sensors == ("load",)
+
+
+def test_sensors_with_the_same_fault_are_one_note(tmp_path: Path) -> None:
+    names = [f"s{n}" for n in range(8)]
+    lines = [f"timestamp,{','.join(names)},a,b"]
+    for second in range(20):
+        odd = "ERR" if second == 3 else "1.5"
+        lines.append(f"2026-01-01T00:00:{second:02d}Z,{','.join([odd] * 8)},,")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    notes = read_table(tmp_path / "t.csv").notes
+    assert [note for note in notes if "no numbers" in note] == [
+        "sensors 's0', 's1', 's2', 's3', 's4' and 3 more: 8 cells are no numbers and count as missing:"
+        " a text that is no number: give the sensor states, or put the word under missing"
+    ]
+    assert "sensors 'a', 'b' hold no number at all" in notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from daemon.adapters.report import (
 )
 from daemon.adapters.report.data import ASSETS_SHOWN, POINTS_IN_ALL
 from daemon.adapters.report.traces import SENSORS_SHOWN
+from daemon.alert import AlertPart
 from daemon.domain import (
     SECOND_NS,
+    AlertEvent,
     AlertKind,
     Contributor,
     DriftRecord,
@@ -140,3 +143,50 @@ def test_assets_with_episodes_are_never_more_than_there_are() -> None:
     assert (data["episodeCount"], data["alarmedAssets"], data["assets"]) == (3, 2, 2)
     data = report_data(Report("t", "s", SUMMARY, [trace()], [drift]))
     assert (data["alarmedAssets"], data["assets"]) == (0, 1)
+
+
+def test_what_else_than_an_anomaly_was_open_is_shaded_by_kind_from_its_onset_to_its_last_bad_row() -> None:
+    def at(second: int) -> int:
+        return START + second * SECOND_NS
+
+    def message(phase: Phase, row: int, *parts: tuple[AlertKind, int], **more: Any) -> AlertEvent:
+        open_now = [AlertPart(kind, None, at(onset)) for kind, onset in parts]
+        return dataclasses.replace(event(phase, 6, row), parts=open_now, **more)
+
+    deviation, anomaly, stuck = AlertKind.DEVIATION, AlertKind.ANOMALY, AlertKind.SENSOR_STUCK
+    grown = [
+        message(Phase.OPENED, 20, (deviation, 5)),
+        message(Phase.UPDATED, 30, (deviation, 5), (anomaly, 28), (stuck, 25)),
+        message(Phase.UPDATED, 50, (deviation, 5), (stuck, 25)),
+        message(Phase.UPDATED, 60, (stuck, 25)),
+        message(Phase.CLOSED, 90, ended_ns=at(80)),
+    ]
+    still = message(Phase.OPENED, 200, (AlertKind.UNKNOWN_CONDITION, 190), fingerprint="g")
+    planned = message(Phase.SUPPRESSED, 100, (deviation, 95), fingerprint="h")
+    bare = dataclasses.replace(event(Phase.OPENED, 6, 40, "pump-02", "i"), kind=deviation, onset_ns=at(35))
+    data = report_data(Report("t", "s", SUMMARY, [trace(), trace("pump-02")], [*grown, still, planned, bare]))
+    shades = {one["asset"]: one["shades"] for one in data["traces"]}
+
+    def ms(*spans: tuple[int, int]) -> list[list[float]]:
+        return [[at(a) / 1e6, at(b) / 1e6] for a, b in spans]
+
+    assert shades["pump-01"] == {"deviation": ms((5, 60)), "silent": ms((25, 80)), "other": ms((190, 299))}
+    assert shades["pump-02"] == {"deviation": ms((35, 299))}  # still open: to the end of the chart
+
+
+def test_of_many_stretches_the_longest_are_shaded() -> None:
+    kind = {"kind": AlertKind.DEVIATION}
+    events = []
+    for n in range(400):
+        mine = event(Phase.OPENED, 6, n, fingerprint=f"f{n}")
+        events += [
+            dataclasses.replace(mine, onset_ns=mine.row_ns, **kind),
+            dataclasses.replace(
+                event(Phase.CLOSED, 6, n + n % 7, fingerprint=f"f{n}"), onset_ns=mine.row_ns, **kind
+            ),
+        ]
+    (shown,) = report_data(Report("t", "s", SUMMARY, [trace()], events))["traces"]
+    spans = shown["shades"]["deviation"]
+    assert len(spans) == 200
+    assert spans == sorted(spans)
+    assert min(b - a for a, b in spans) >= 3_000

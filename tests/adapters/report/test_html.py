@@ -90,7 +90,7 @@ def plant() -> Report:
         )
         for asset in ASSETS[:5]
     ]
-    kinds = (AlertKind.ANOMALY, AlertKind.SENSOR_STUCK, AlertKind.ANOMALY)
+    kinds = (AlertKind.ANOMALY, AlertKind.SENSOR_STUCK, AlertKind.DEVIATION)
     events = [
         dataclasses.replace(
             episode(n, phase, asset=ASSETS[n], kind=kind),
@@ -137,6 +137,30 @@ def test_it_fits_the_screen_and_complains_of_nothing(made: Path, page: Page, wid
     assert told == "pump-07: beyond its own threshold in 40 intervals, up to 2 times (s1)"
     page.colours("dark")
     assert page.misfits() == []
+    assert page.problems == []
+
+
+SHADES = "document.getElementById('chart').layout.shapes.map((s) => s.fillcolor)"
+KEYS = "[...document.querySelectorAll('[data-shade]')].filter((k) => k.checkVisibility()).map((k) => k.textContent)"
+
+
+def test_kinds_of_alerts_are_shaded_apart_and_the_legend_names_those_that_there_are(
+    made: Path, page: Page
+) -> None:
+    page.problems.clear()
+    page.open(made, 1024)
+    colours = page.value("['bad', 'warn', 'faint'].map(colour)")
+    assert len(set(colours)) == 3
+    shown = {}
+    for place, asset in enumerate(ASSETS[:3]):
+        page.value(f"drawAsset(D.traces.findIndex((t) => t.asset === {json.dumps(asset)}))")
+        shown[place] = set(page.value(SHADES)) & set(colours), page.value(KEYS)
+    bad, warn, faint = colours
+    assert shown == {
+        0: ({bad}, []),
+        1: ({bad, faint}, ["silent or stuck"]),
+        2: ({bad, warn}, ["deviation"]),
+    }
     assert page.problems == []
 
 

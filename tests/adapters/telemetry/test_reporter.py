@@ -153,6 +153,15 @@ def test_cells_that_are_no_numbers_are_logged_once_per_sensor_and_fault(reporter
     assert sample(reporter, 'corrupt_cells_total{fault="text",sensor="Level",stream="pumps"}') == 6
 
 
+def test_a_command_that_says_it_at_its_end_logs_no_line_per_sensor() -> None:
+    reporter = Reporter(Metrics(["pumps"], ["t"]), Status(["pumps"]), at_the_end=True)
+    corrupt = Counter({("Level", "text"): 3, ("Flow", "text"): 1})
+    with capture_logs() as logs:
+        reporter.poll_ingested(IngestedPoll("t", "pumps", 1, Counts(corrupt=corrupt)))
+    assert logs == []
+    assert reporter.status.streams["pumps"].corrupt == corrupt
+
+
 def test_sensors_that_send_no_numbers_are_not_logged_without_end(reporter: Reporter) -> None:
     corrupt = Counter({(f"s{i}", "text"): 1 for i in range(500)})
     with capture_logs() as logs:
