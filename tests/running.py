@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from tests.broker import create_topic, free_port, produce, read_topic
+from tests.forking import forked
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Measuring data that is kept outside the project; tests that need it are skipped without it."""
@@ -73,9 +74,21 @@ def python(*arguments: str | Path, timeout: float = 600, **more: Any) -> subproc
     )
 
 
-def command(*arguments: str | Path, timeout: float = 600, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run ``anomalyd`` to its end. Never in process: it sets up structlog, which later tests would inherit."""
-    return python("-m", "daemon", *arguments, timeout=timeout, **more)
+def command(
+    *arguments: str | Path,
+    timeout: float = 600,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    **more: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``anomalyd`` to its end. Never in process: it sets up structlog, which later tests would inherit.
+
+    A fork saves the imports; ``more`` than folder and environment makes it a process from scratch.
+    """
+    env = environment() if env is None else env
+    if more:
+        return python("-m", "daemon", *arguments, timeout=timeout, cwd=cwd, env=env, **more)
+    return forked([str(argument) for argument in arguments], cwd, env, timeout)
 
 
 class Daemon:

@@ -22,7 +22,7 @@ from daemon.stream.steps import Step
 pytestmark = pytest.mark.slow
 
 ASSETS = 12
-LEARN_HOURS, LIVE_HOURS, POISON_HOURS = 24, 36, 13
+LEARN_HOURS, LIVE_HOURS, POISON_HOURS = 24, 25, 13
 
 
 async def play(hold: Hold) -> tuple[StreamRun, dict[str, list[int]], dict[str, list[int]]]:
