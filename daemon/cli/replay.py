@@ -36,7 +36,7 @@ from daemon.documents import counted, one_line
 
 ALERTS_SHOWN = 20
 """Rows of the table of alerts; alerts.jsonl has all."""
-SENSORS_SHOWN = 3
+SENSORS_SHOWN = 2
 """Of an alert in that table."""
 ALERT_COLUMNS = (("since (UTC)", 16), ("lasted", 9), ("kind", 10), ("severity", 8))
 """With their widths; what is left of a line is for what it was."""

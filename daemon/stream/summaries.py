@@ -25,7 +25,9 @@ def number(value: float | None) -> str:
 
 
 def lasting(span_ns: int) -> str:
-    """A duration in the largest unit of which it has two: ``90 min``, ``3 h``."""
+    """A duration in the largest unit of which it has two: ``90 min``, ``3 h``; ``one row`` from a row to itself."""
+    if not span_ns:
+        return "one row"
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if span_ns >= 2 * size * SECOND_NS:
             return f"{span_ns / (size * SECOND_NS):.3g} {unit}"
