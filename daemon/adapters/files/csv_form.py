@@ -30,7 +30,7 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9.,' \u00a0\u202f]*[0-9][.,]?(?:[eE][+-]?[
 _TIME: Final = re.compile(
     r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[0-9]{8}T[0-9]{4,6})(?:[^0-9].*)?"
 )
-_CLOCK: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}(?:[: ].*)?")
+_CLOCK: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}(?:[: ].*)?[AaPp]?")
 _UNIT_NUMBER: Final = re.compile(r"[+-]?[0-9][0-9.,]*\s*[^\W\d_%\u00b0]{0,4}[%\u00b0]?[^\W\d_]{0,4}")
 _EPOCH: Final = 1e8
 """A number of this size in a line of names would be odd: it is a time."""

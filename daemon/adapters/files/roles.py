@@ -52,7 +52,7 @@ _PLAIN_ASSETS: Final = re.compile(
 )
 """What the name of a numeric asset column has; a number called ``pump`` or ``motor`` may be a measurement."""
 _CLOCK_ONLY: Final = re.compile(
-    r"(?:[0-9]{1,2}\.[0-9]{2}\.[0-9]{2}|T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)"
+    r"(?:[0-9]{1,2}\.[0-9]{2}\.[0-9]{2}|T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp](?:\.?[Mm]\.?)?)?)"
 )
 _DATE_ONLY: Final = re.compile(
     r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[^\W\d_]{3,9})[-/. ][0-9]{1,4}|[0-9]{8})(?:[ T]0{1,2}:00(?::00(?:\.0*)?)?)?"

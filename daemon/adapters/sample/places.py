@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Final
 
 from daemon.adapters.sample.survey import path_text
 from daemon.config.input_notation import parse_path
 from daemon.domain import Record
 from daemon.mapping import Elements, Key, Members, Path
+from daemon.stream.dates import LONGEST, date_ns, plain_iso
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.rejection import RejectedError
@@ -196,12 +198,28 @@ def are_times(values: Sequence[Any]) -> bool:
 
 def time_of(value: Any) -> int | None:
     """The event time that a value would be, in nanoseconds; None if it is none."""
-    if type(value) is bool or type(value) is list:
+    if type(value) is bool:
         return None
     try:
+        if type(value) is str:
+            return _text_time(value)
         return event_time_ns(value)
     except RejectedError:
         return None
+
+
+def _text_time(text: str) -> int:
+    """The time that a text is; of dates in which either of two numbers may be the month, in one of the orders."""
+    if len(text) <= LONGEST and text[4:5] != "-":
+        for day_first in (False, True):
+            try:
+                if (written := date_ns(text, UTC, day_first)) is not None:
+                    return written[0]
+                break
+            except RejectedError:
+                if day_first:
+                    raise
+    return event_time_ns(plain_iso(text) if len(text) <= LONGEST else text)
 
 
 def are_texts(values: Sequence[Any]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from daemon.adapters.field_names import Role, bare
 from daemon.adapters.sample.assets import ONLY, REPEATED, AssetFinder, Choice
+from daemon.adapters.sample.moments import time_choice
 from daemon.adapters.sample.places import (
     Items,
     Way,
@@ -35,8 +36,6 @@ from daemon.adapters.sample.roles import (
     field_of,
     hashable,
     listed,
-    look_like_times,
-    may_be_times,
     measures,
     opened,
     ranked,
@@ -46,7 +45,7 @@ from daemon.adapters.sample.roles import (
 from daemon.adapters.sample.survey import Candidate, comes_in_parts, path_text
 from daemon.config.presets import CUSTOM
 from daemon.documents import counted
-from daemon.domain import RECORD_TIMESTAMP, FieldNames, Format, Record
+from daemon.domain import FieldNames, Format, Record
 
 LOOKED_AT: Final = 1000
 """Messages that shapes are made from, at most."""
@@ -110,7 +109,7 @@ class _Shaper:
         self._items = items
         self._head = head if items.each == "." else head | {"each": items.each}
         self._own = items.levels[0]
-        self._time = self._find_time()
+        self._time = time_choice(items)
         numbers = {way: values for way, values in self._own.items() if are_numbers(values)}
         self._numbers = {way: values for way, values in numbers.items() if measures(way, values)}
         self._blocks = [way for way, values in self._own.items() if are_blocks(values)]
@@ -124,53 +123,6 @@ class _Shaper:
             return []
         found = [self._long(), self._keyed(), *self._wide(), self._waves()]
         return [candidate for candidate in found if candidate is not None]
-
-    # -------------------------------------------------------------- the time
-    def _find_time(self) -> Choice | None:
-        """Every place that is a time, the item's own first; the record's own time last."""
-        sources: list[str] = []
-        values: list[Any] = [None] * len(self._items)
-        reason = ""
-        for up, way, why in self._times():
-            column = self._items.levels[up][way]
-            if all(value is not None for value in values):
-                break
-            sources.append(source_text(up, way))
-            reason = reason or why
-            values = [new if old is None else old for old, new in zip(values, column, strict=True)]
-        stamped = all(record.timestamp_ns >= 0 for record in self._items.records)
-        if stamped and (not sources or None in values):
-            sources.append(RECORD_TIMESTAMP)
-            reason = reason or "no field is a time: the record's own is taken"
-            values = [
-                record.timestamp_ns if old is None else old
-                for old, record in zip(values, self._items.records, strict=True)
-            ]
-        if not sources:
-            return None
-        return Choice(sources[0] if len(sources) == 1 else sources, reason, values)
-
-    def _times(self) -> list[tuple[int, Way, str]]:
-        found: list[tuple[int, Way, str]] = []
-        for up, level in enumerate(self._items.levels):
-            named_so = [way for way in ranked(level, Role.TIME) if may_be_times(level[way])]
-            by_look = [w for w, v in level.items() if w not in named_so and look_like_times(w, v)]
-            found += [(up, way, "named like a time") for way in named_so]
-            found += [
-                (up, way, "its values look like times") for way in sorted(by_look, key=lambda w: (len(w), w))
-            ]
-            if found:  # further out there are the times at which something was sent
-                further = [
-                    (up + 1 + i, way, "named like a time")
-                    for i, outer in enumerate(self._items.levels[up + 1 :])
-                    for way in ranked(outer, Role.TIME)[:1]
-                    if may_be_times(outer[way])
-                ]
-                return found + further
-        if not found:  # so that its own reason is heard
-            for up, level in enumerate(self._items.levels):
-                found += [(up, way, "named like a time") for way in ranked(level, Role.TIME)[:1]]
-        return found
 
     def _find_asset(
         self, sensors: Sequence[Any], taken: set[tuple[int, Way]], *, named_only: bool = False
