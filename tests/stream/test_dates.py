@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,10 +88,8 @@ def test_a_named_zone_says_the_same_in_each_notation(time: datetime, zone: str) 
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_time_or_none(text: str) -> None:
-    try:
+    with suppress(RejectedError):
         date_ns(text, UTC, day_first=True)
-    except RejectedError:
-        pass
     plain_iso(text)
 
 
@@ -113,7 +112,8 @@ def test_the_own_formats_read_them_too(ts: Any, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ts", [20261309170530, [2026, 4], [2026, 13, 9, 1, 1], [2026, 4, 9, 1, 1, 1, 10**9], [1.0] * 6, [True] * 6]
+    "ts",
+    [20261309170530, [2026, 4], [2026, 13, 9, 1, 1], [2026, 4, 9, 1, 1, 1, 10**9], [1.0] * 6, [True] * 6],
 )
 def test_what_only_looks_like_one_is_refused(ts: Any) -> None:
     assert not isinstance(Decoder(WIDE).decode(Record(0, None, wide({}, ts=ts), -1)), Reading)

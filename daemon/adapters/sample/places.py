@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, Final
 
+from daemon.adapters.field_names import Role, named
 from daemon.adapters.sample.survey import path_text
 from daemon.config.input_notation import parse_path
 from daemon.domain import Record
@@ -61,7 +62,10 @@ def _arrays(tree: Any, way: str, found: set[str], depth: int) -> None:
                 _arrays(each, f"{way}[]", found, depth + 1)
     elif type(tree) is dict:
         some = list(tree.items())[:64]
-        if _alike([value for _, value in some]) and (len(some) > 1 or not way):
+        alike = _alike([value for _, value in some])
+        if not alike and _hold_readings([value for _, value in some]):
+            found.add(f"{way}.*" if way else "*")
+        if alike and (len(some) > 1 or not way):
             members = f"{way}.*" if way else "*"
             if type(some[0][1]) is dict:
                 found.add(members)
@@ -80,6 +84,12 @@ def _alike(values: Sequence[Any]) -> bool:
     return bool(values) and all(type(v) is list and v and type(v[0]) is dict for v in values)
 
 
+def _hold_readings(values: Sequence[Any]) -> bool:
+    """Whether several members of an object are objects with a value of their own, beside members that are none."""
+    inner = [value for value in values if type(value) is dict]
+    return len(inner) > 1 and bool(named(set.intersection(*(set(value) for value in inner)), Role.VALUE))
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """The items that ``each`` finds in a sample: N of them.
@@ -93,9 +103,24 @@ class Items:
     messages: int  # that have items
     levels: Sequence[Mapping[Way, Sequence[Any]]]
     names: Sequence[str | None]  # (N,) the key that ``*`` bound
+    beside: bool = False  # whether ``each`` finds single values too
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def numbers_parts(self, way: Way) -> bool:
+        """Whether whole numbers at a place are different ones within each message, and the same in most messages."""
+        by_message: dict[int, list[Any]] = {}
+        for record, value in zip(self.records, self.levels[0][way], strict=True):
+            by_message.setdefault(id(record), []).append(value)
+        found = [tuple(values) for values in by_message.values()]
+        if not all(
+            type(value) is int or (type(value) is str and value.isdigit()) for some in found for value in some
+        ):
+            return False
+        distinct = all(len(set(map(str, some))) == len(some) for some in found)
+        several = 2 * sum(len(some) > 1 for some in found) > len(found)
+        return distinct and several and len(set(map(str, self.levels[0][way]))) <= 2 * max(map(len, found))
 
 
 def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Items:
@@ -105,6 +130,7 @@ def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Item
     scopes: list[Any] = []
     owners: list[Record] = []
     messages = 0
+    beside = False
     for record, tree in zip(records, trees, strict=True):
         found = find(tree) or []
         messages += bool(found)
@@ -112,6 +138,8 @@ def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Item
             if type(scope[0]) is dict:
                 scopes.append(scope)
                 owners.append(record)
+            else:
+                beside = beside or scope[1] is not None
         if len(scopes) >= MOST_ITEMS:
             break
     inner = _names_before_explosions(path)
@@ -125,7 +153,7 @@ def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Item
         next((s[1] for s in (scope, scope[2]) if s is not None and s[1] is not None), None)
         for scope in scopes
     ]
-    return Items(each, owners, messages, levels, bound)
+    return Items(each, owners, messages, levels, bound, beside)
 
 
 def _names_before_explosions(path: Path) -> list[Way | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from daemon.adapters.sample import derive
+from daemon.adapters.sample.survey import Candidate, survey
+from daemon.domain import Record
 
 BEGIN = 1_764_397_200
 Message = Callable[[int], dict[str, Any]]
@@ -104,8 +107,8 @@ def test_sensors_and_assets_are_found_by_names_and_shapes(
 def test_marks_of_a_value_are_its_quality_or_nothing() -> None:
     assert derived(historian).written.input["quality"] == "Good"
     found = derived(points)
-    assert "quality" not in found.written.input
-    assert "qualityCode is no quality" in found.written.why["input.value"]
+    assert found.written.input["quality"] == {"from": "qualityCode", "good": ["0"]}
+    assert "'0' is said of most, and taken for good" in found.written.why["input.quality"]
 
 
 def test_arrays_of_numbers_are_said_to_be_left_out() -> None:
@@ -114,3 +117,168 @@ def test_arrays_of_numbers_are_said_to_be_left_out() -> None:
     )
     assert found.spec.sensors == ("load",)
     assert "registers[0]" in found.written.why["input.leaves"]
+
+
+def waves(i: int) -> tuple[float, float]:
+    """A flow and a level; the flow of each tenth message is told as 0, by a sensor that is broken."""
+    return (0.0 if i % 10 == 3 else 200 + i % 7, 40 + i % 5)
+
+
+def clock(i: int) -> dict[str, Any]:
+    when = datetime.fromtimestamp(BEGIN + i, UTC)
+    flow, level = waves(i)
+    return {
+        "dev": "d-1",
+        "datum": when.strftime("%d.%m.%Y"),
+        "uhr": when.strftime("%H:%M:%S"),
+        "flow": flow,
+        "level": level,
+    }
+
+
+def nanos(i: int) -> dict[str, Any]:
+    flow, level = waves(i)
+    return {"pump": "p", "stamp": {"seconds": BEGIN + i, "nanos": 500_000_000}, "flow": flow, "level": level}
+
+
+def american(i: int) -> dict[str, Any]:
+    when = datetime.fromtimestamp(BEGIN + i, UTC)
+    flow, level = waves(i)
+    return {"pump": "p", "when": when.strftime("%m/%d/%Y %I:%M:%S %p"), "flow": flow, "level": level}
+
+
+@pytest.mark.parametrize(
+    ("message", "time"),
+    [
+        (clock, {"join": ["datum", "uhr"], "with": " "}),
+        (nanos, {"seconds": "stamp.seconds", "nanos": "stamp.nanos"}),
+        (american, {"from": "when", "day_first": False}),
+    ],
+)
+def test_a_time_may_be_two_fields_or_need_the_order_of_its_numbers(message: Message, time: Any) -> None:
+    found = derived(message)
+    assert found.written.input["time"] == time
+    assert set(found.spec.sensors) == {"flow", "level"}
+    assert found.spec.period_ns == 10**9
+
+
+def test_what_nothing_decides_of_a_date_is_said() -> None:
+    def slashes(i: int) -> dict[str, Any]:
+        return {"pump": "p", "when": f"03/04/2026 08:{i // 60:02d}:{i % 60:02d}", "flow": i % 7}
+
+    found = derived(slashes)
+    assert found.written.input["time"] == {"from": "when", "day_first": False}
+    assert "which nothing in the sample decides" in found.written.why["input.time"]
+
+
+def test_numbers_tell_registers_apart_and_topics_end_in_state() -> None:
+    def registers(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {
+            "plc": f"m{i % 2}",
+            "ts": BEGIN + i // 2,
+            "regs": [{"addr": 30001, "val": flow}, {"addr": 30003, "val": level}],
+        }
+
+    def states(i: int) -> dict[str, Any]:
+        at, which = divmod(i, 4)
+        name = ("flow", "level")[which % 2]
+        return {
+            "topic": f"hall/p{which // 2}/{name}/state",
+            "payload": str(waves(at)[which % 2]),
+            "ts": BEGIN + at,
+        }
+
+    found = derived(registers)
+    assert set(found.spec.sensors) == {"30001", "30003"}
+    assert found.written.input["sensor"] == "addr"
+    found = derived(states)
+    assert set(found.spec.sensors) == {"flow", "level"}
+    assert found.written.input["asset"] == {"from": "topic", "match": "^(?<asset>.+)/[^/]+/state$"}
+
+
+def test_json_in_base64_within_a_message_is_opened() -> None:
+    def wrapped(i: int) -> dict[str, Any]:
+        inner = json.dumps(dict(zip(("flow", "level"), waves(i), strict=True))).encode()
+        return {
+            "msg": {
+                "data": base64.b64encode(inner).decode(),
+                "attributes": {"deviceId": "p"},
+                "publishTime": at(i),
+            }
+        }
+
+    found = derived(wrapped)
+    assert found.written.input["inner"] == [{"path": "msg.data", "kind": "json", "unwrap": ["base64"]}]
+    assert set(found.spec.sensors) == {"flow", "level"}
+
+
+def values_read(message: Message) -> dict[str, list[float]]:
+    """What is read of each sensor by the mapping that is written, the missing left out."""
+    records = [Record(i, None, json.dumps(message(i)).encode(), -1) for i in range(120)]
+    written = derived(message).written
+    assert written.input is not None
+    found = survey(Candidate(written.format, written.input), records)
+    return {
+        sensor: [n for n in found.numbers[found.sensor == at].tolist() if n == n]
+        for at, sensor in enumerate(found.sensors)
+    }
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        lambda i, good: {"quality": "GOOD" if good else "BAD"},
+        lambda i, good: {"quality": 192 if good else 4},
+        lambda i, good: {"qc": 3 if good else 0},  # a code of another convention: what most say is good
+    ],
+)
+def test_a_quality_beside_the_values_of_a_row_masks_them(
+    marked: Callable[[int, bool], dict[str, Any]],
+) -> None:
+    def flat(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {"pump": "p", "ts": at(i), "flow": flow, "level": level} | marked(i, flow > 0)
+
+    def below(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {"deviceId": "p", "ts": at(i), "values": {"flow": flow, "level": level}} | marked(i, flow > 0)
+
+    for message in (flat, below):
+        read = values_read(message)
+        assert set(read) == {"flow", "level"}
+        assert len(read["level"]) == 108
+        assert min(read["flow"]) >= 200
+
+
+def test_each_value_of_an_object_has_its_own_status() -> None:
+    def objects(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {
+            "pump": "p",
+            "ts": at(i),
+            "flow": {"value": flow, "status": "OK" if flow else "FAULT"},
+            "level": {"value": level, "status": "OK"},
+        }
+
+    read = values_read(objects)
+    assert set(read) == {"flow", "level"}
+    assert len(read["level"]) == 120
+    assert min(read["flow"]) >= 200
+
+
+def test_a_status_object_in_place_of_a_number_is_no_other_sensor() -> None:
+    def archive(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        odd = {"Name": "No Data", "Value": 248, "IsSystem": True}
+        items = [("flow", flow if flow else odd, flow > 0), ("level", level, True)]
+        return {
+            "Items": [
+                {"Name": f"P1.{name}", "Items": [{"Timestamp": at(i), "Value": value, "Good": good}]}
+                for name, value, good in items
+            ]
+        }
+
+    read = values_read(archive)
+    assert set(read) == {"flow", "level"}
+    assert (len(read["flow"]), len(read["level"])) == (108, 120)
