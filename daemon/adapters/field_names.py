@@ -146,6 +146,7 @@ NAMES: Final[dict[Role, tuple[str, ...]]] = {
         *(
             "tstamp",
             "publishedat",
+            "datenum",
             "timestring",
             "epoch",
             "unixtime",
@@ -159,6 +160,7 @@ NAMES: Final[dict[Role, tuple[str, ...]]] = {
         *("aufnahmezeit", "erfassungszeit", "erfasstam", "zeitutc", "zeitlokal", "ortszeit"),
         *("horodatage", "horodate", "dateheure", "heure", "datemesure", "datedemesure"),
         *("fecha", "fechahora", "fechayhora", "marcadetiempo", "hora", "tiempo", "fechamedicion"),
+        *("elapsedtime", "xvalue"),  # of a recording, from 0
         *("dataora", "dataeora", "ora", "orario", "marcatemporale", "dataorario", "datamisura", "tempo"),
     ),
     Role.SENSOR: (

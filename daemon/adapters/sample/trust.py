@@ -1,7 +1,7 @@
 """Which field says whether the values beside it are to be trusted, and what its codes mean.
 
-A field is found by its name (``Role.QUALITY``). Where its codes mean by every known convention that most values
-are bad, they are another convention's, of which the commonest code is the good one.
+A field is found by its name (``Role.QUALITY``). Where by every known convention none of its codes means that a value
+is good, they are another convention's, of which the commonest code is the good one.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def _all_words(values: Sequence[Any]) -> bool:
 def _document(place: str, values: Sequence[Any]) -> Any:
     """The quality as the configuration says it; None where nothing shows which code is the good one."""
     verdict = compile_verdict(QualityRule(parse_sources(place, "quality")))
-    if 2 * sum(map(verdict, values)) >= len(values):
+    if any(map(verdict, values)):
         return place
     if all(type(value) is str and is_known_word(value) and not value.strip().isdigit() for value in values):
-        return place  # its words say that most are bad
+        return place  # its words say that all are bad
     commonest, times = Counter(map(hashable, values)).most_common(1)[0]
     if len(values) < _ENOUGH or 2 * times <= len(values) or type(commonest) is bool:
         return None
