@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from daemon.adapters.field_names import Role, named
 from daemon.adapters.sample.survey import path_text
-from daemon.config.input_notation import parse_path
+from daemon.config.input_notation import parse_each
 from daemon.domain import Record
 from daemon.mapping import Elements, Key, Members, Path
 from daemon.stream.dates import LONGEST, date_ns, plain_iso
@@ -98,7 +98,7 @@ class Items:
     Each place has N values, ``ABSENT`` (None here) where there is none.
     """
 
-    each: str
+    each: str | Mapping[str, Any]
     records: Sequence[Record]  # (N,) the record of each item
     messages: int  # that have items
     levels: Sequence[Mapping[Way, Sequence[Any]]]
@@ -123,9 +123,9 @@ class Items:
         return distinct and several and len(set(map(str, self.levels[0][way]))) <= 2 * max(map(len, found))
 
 
-def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Items:
+def items_of(each: str | Mapping[str, Any], records: Sequence[Record], trees: Sequence[Any]) -> Items:
     """The items of a sample, and their places."""
-    path = parse_path(each, exploding=True)
+    (path,) = parse_each(each)
     find = compile_each((path,))
     scopes: list[Any] = []
     owners: list[Record] = []

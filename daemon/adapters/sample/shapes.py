@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from daemon.adapters.field_names import Role, bare
+from daemon.adapters.sample.arrays import tables_of
 from daemon.adapters.sample.assets import ONLY, REPEATED, AssetFinder, Choice
 from daemon.adapters.sample.inner import open_inner
 from daemon.adapters.sample.moments import time_choice
@@ -67,7 +68,8 @@ def shapes_of(records: Sequence[Record], trees: Sequence[Any], decode: Any = Non
     if inner:
         head["inner"] = inner
     found: list[Candidate] = []
-    for each in explosions(looked_at):
+    ways: list[str | dict[str, Any]] = [*explosions(looked_at), *tables_of(looked_at)]
+    for each in ways:
         items = items_of(each, some, looked_at)
         if items.records and items.messages >= 0.2 * len(some):
             found += _Shaper(items, head).candidates()
@@ -228,7 +230,7 @@ class _Shaper:
         names = self._items.names
         asset = self._find_asset(sensors, set())
         bound = all(name is not None for name in names) and (
-            len(set(names)) > 1 or self._items.each[0] == "*"
+            len(set(names)) > 1 or str(self._items.each).startswith("*")
         )
         if bound and (asset is None or asset.document == ONLY):
             asset = Choice("$name", "the names of the fields are the assets", names)

@@ -282,3 +282,69 @@ def test_a_status_object_in_place_of_a_number_is_no_other_sensor() -> None:
     read = values_read(archive)
     assert set(read) == {"flow", "level"}
     assert (len(read["flow"]), len(read["level"])) == (108, 120)
+
+
+def archive(i: int) -> dict[str, Any]:
+    """Rows of time, value and a code, below the names of the sensors."""
+    rows = [waves(2 * i + k) for k in (0, 1)]
+    return {
+        "data": {
+            name: [[at(2 * i + k), row[which], 192 if row[which] else 0] for k, row in enumerate(rows)]
+            for which, name in enumerate(("flow", "level"))
+        }
+    }
+
+
+def bodies(i: int) -> dict[str, Any]:
+    """The same in one array per sensor, with a code whose 3 is good."""
+    return {
+        "body": [
+            {
+                "name": name,
+                "attributes": {"machine": "p"},
+                "points": [[1000 * (BEGIN + i), value, 3 if value else 0]],
+            }
+            for name, value in zip(("flow", "level"), waves(i), strict=True)
+        ]
+    }
+
+
+def rendered(i: int) -> list[dict[str, Any]]:
+    """Value first, then time."""
+    return [
+        {"target": f"p1.{name}", "datapoints": [[value or None, BEGIN + i]]}
+        for name, value in zip(("flow", "level"), waves(i), strict=True)
+    ]
+
+
+def queried(i: int) -> dict[str, Any]:
+    """Rows below the names of their columns."""
+    flow, level = waves(i)
+    series = {
+        "tags": {"asset": "p"},
+        "columns": ["time", "flow", "level"],
+        "values": [[at(i), flow or None, level]],
+    }
+    return {"results": [{"series": [series]}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "each"),
+    [
+        (archive, {"under": "data.*", "rows": ".", "columns": ["time", "value", "quality"]}),
+        (bodies, {"under": "body[]", "rows": "points", "columns": ["time", "value", "quality"]}),
+        (rendered, {"under": "[]", "rows": "datapoints", "columns": ["value", "time"]}),
+        (queried, {"under": "results[].series[]", "rows": "values", "columns": "columns"}),
+    ],
+)
+def test_arrays_of_arrays_are_rows(message: Message, each: Any) -> None:
+    assert derived(message).written.input["each"] == each
+    read = values_read(message)
+    assert set(read) == {"flow", "level"}
+    assert min(read["flow"]) >= 200
+    assert len(read["level"]) in (120, 240)
+
+
+def test_arrays_of_arrays_without_times_are_no_rows() -> None:
+    found = derived(lambda i: {"p": "p", "ts": BEGIN + i, "flow": i % 7, "matrix": [[1, 2, 3], [4, 5, 6]]})
+    assert found.spec.sensors == ("flow",)
