@@ -103,6 +103,7 @@ NAMES: Final[dict[Role, tuple[str, ...]]] = {
             "devid",
             "deviceuuid",
             "coreid",
+            "slave",
             "slaveid",
             "friendlyname",
             "ieeeaddr",

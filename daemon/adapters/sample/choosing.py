@@ -22,6 +22,7 @@ from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
 from daemon.adapters.sample.trust import quality_choice
+from daemon.adapters.sample.unreadable import unreadable_time
 from daemon.config.input_notation import parse_mapping
 from daemon.config.presets import CUSTOM, preset_document, preset_names
 from daemon.documents import counted
@@ -560,6 +561,8 @@ def _what_lacks(trees: Sequence[Any], records: Sequence[Record]) -> str:
             + ", ".join(NAMES[Role.TIME][:6])
             + " ...): name it with input: {time: FIELD, ...}, or $timestamp for the record's own"
         )
+    if (unread := unreadable_time(records[: len(trees)], trees)) is not None:
+        return unread
     return (
         "no field holds numbers, or a sensor's name beside a value: write input: {asset: PATH, time: PATH,"
         " leaves: {under: PATH}} for numbers by name, or {sensor: PATH, value: PATH} for one reading a message"

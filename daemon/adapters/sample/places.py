@@ -250,6 +250,14 @@ def _text_time(text: str) -> int:
     return event_time_ns(plain_iso(text) if len(text) <= LONGEST else text)
 
 
+def may_be_time_texts(values: Sequence[Any]) -> bool:
+    """Whether what is there are texts, or arrays of numbers, that may be meant as times: with digits, and different."""
+    there = present(values)
+    return bool(there) and all(
+        (type(value) is str and any(c.isdigit() for c in value)) or type(value) is list for value in there
+    )
+
+
 def are_texts(values: Sequence[Any]) -> bool:
     """Whether what is there are names: short texts, or whole numbers."""
     there = present(values)
@@ -262,3 +270,13 @@ def are_blocks(values: Sequence[Any]) -> bool:
     """Whether what is there are arrays of numbers, of two samples at least."""
     there = present(values)
     return bool(there) and all(type(value) is list and len(value) > 1 for value in there)
+
+
+def are_short(values: Sequence[Any]) -> bool:
+    """Whether arrays of numbers are a few values of one moment, phases or registers, and no samples of a signal."""
+    lengths = {len(value) for value in present(values)}
+    return len(lengths) == 1 and lengths.pop() <= MOST_PHASES
+
+
+MOST_PHASES: Final = 16
+"""Elements of an array that are sensors each; a longer one is a block of samples."""

@@ -32,6 +32,7 @@ BOOKKEEPING: Final = frozenset(
             "qos",
             "alias",
             "offset",
+            "interval",
             "partition",
             "fport",
             "fcnt",

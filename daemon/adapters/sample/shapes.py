@@ -23,6 +23,7 @@ from daemon.adapters.sample.places import (
     Way,
     are_blocks,
     are_numbers,
+    are_short,
     are_times,
     explosions,
     items_of,
@@ -94,6 +95,7 @@ class _Shaper:
         self._rates = [way for way in self._numbers if bare(way[-1]) in RATES] if self._blocks else []
         for way in self._rates:
             del self._numbers[way]
+        self._short = [] if self._rates else [way for way in self._blocks if are_short(self._own[way])]
 
     def candidates(self) -> list[Candidate]:
         """Long and wide ones, as far as the items allow it."""
@@ -210,9 +212,9 @@ class _Shaper:
 
     def _wide(self) -> list[Candidate]:
         """Numbers with names of their own, below one field or anywhere."""
-        if not self._numbers or self._items.beside:
+        ways = [*self._numbers, *self._short]
+        if not ways or self._items.beside:
             return []
-        ways = list(self._numbers)
         common = common_way(ways)
         unders = {common: ways}
         holders = Counter(way[0] for way in ways if len(way) > 1)
@@ -224,7 +226,7 @@ class _Shaper:
 
     def _leaves(self, under: Way, ways: Sequence[Way]) -> Candidate | None:
         sensors = [
-            frozenset(i for i, way in enumerate(ways) if self._numbers[way][at] is not None)
+            frozenset(i for i, way in enumerate(ways) if self._own[way][at] is not None)
             for at in range(len(self._items))
         ]
         names = self._items.names
@@ -248,7 +250,10 @@ class _Shaper:
         reasons = {"leaves": counted(len(ways), "number") + (f" below {path_text(under)}" if under else "")}
         if left_out:
             reasons["leaves"] += "; `except` has what measures nothing: take a name out to read it"
-        arrays = [path_text(way) for way in self._blocks if way[: len(under)] == under]
+        if any(way in self._short for way in ways):
+            leaves["arrays"] = True
+            reasons["leaves"] += "; an element of a short array is a sensor, by its place: values.0, values.1"
+        arrays = [path_text(way) for way in self._blocks if way[: len(under)] == under and way not in ways]
         if arrays:
             reasons["leaves"] += (
                 f"; of {', '.join(arrays[:4])}, of numbers in an array, nothing is read: name them"

@@ -13,6 +13,7 @@ import pytest
 from daemon.adapters.sample import derive
 from daemon.adapters.sample.survey import Candidate, survey
 from daemon.domain import Record
+from daemon.errors import InputError
 
 BEGIN = 1_764_397_200
 Message = Callable[[int], dict[str, Any]]
@@ -111,12 +112,39 @@ def test_marks_of_a_value_are_its_quality_or_nothing() -> None:
     assert "'0' is said of most, and taken for good" in found.written.why["input.quality"]
 
 
-def test_arrays_of_numbers_are_said_to_be_left_out() -> None:
+def test_short_arrays_are_sensors_and_blocks_of_samples_are_said_to_be_left_out() -> None:
     found = derived(
         lambda i: {"gateway": "g", "ts": BEGIN + i, "load": i % 5, "registers": [200 + i % 7, 40]}
     )
+    assert found.spec.sensors == ("load", "registers.0", "registers.1")
+    found = derived(lambda i: {"gateway": "g", "ts": BEGIN + i, "load": i % 5, "signal": [i % 7, *range(40)]})
     assert found.spec.sensors == ("load",)
-    assert "registers[0]" in found.written.why["input.leaves"]
+    assert "signal[0]" in found.written.why["input.leaves"]
+
+
+def test_lines_of_graphite_are_readings() -> None:
+    lines = [
+        f"hall.p{i % 2}.{name} {value} {BEGIN + i // 2}"
+        for i in range(120)
+        for name, value in zip(("flow", "level"), waves(i), strict=True)
+    ]
+    found = derive([line.encode() for line in lines], name="s")
+    assert set(found.spec.sensors) == {"flow", "level"}
+    assert found.written.input is not None
+    assert found.written.input["asset"] == {"from": "path", "match": r"^(?<asset>.+)\."}
+
+
+def test_a_time_that_cannot_be_read_is_named_with_what_helps() -> None:
+    with pytest.raises(
+        InputError, match=r"when holds '8h05 on day 3', which is no time .* \{from: when, format:"
+    ):
+        derive(
+            [
+                json.dumps({"pump": "p", "when": f"8h{i:02d} on day 3", "flow": i % 7}).encode()
+                for i in range(5, 60)
+            ],
+            name="s",
+        )
 
 
 def waves(i: int) -> tuple[float, float]:
