@@ -54,6 +54,8 @@ def find_parts(names: Sequence[str], numbers: Callable[[str], Floats | None]) ->
     found: dict[str, str] = {}
     for part, known in _NAMES.items():
         for name in names:
+            if bare(name) == "min" and any(bare(other) == "max" for other in names):
+                continue  # the least of something
             if bare(name) in known and part not in found and _fits(part, numbers(name)):
                 found[part] = name
     if "day" not in found and "month" not in found and "doy" not in found:

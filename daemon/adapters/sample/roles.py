@@ -108,6 +108,8 @@ def look_like_times(way: Way, values: Sequence[Any]) -> bool:
     if not are_times(there):
         return False
     if all(type(value) is str for value in there):
+        return all(":" in value or value[4:5] == "-" for value in there)  # 1.2.10 is a version and no date
+    if any(type(value) is list for value in there):
         return True
     return len(set(there)) > 1 or len(there) == 1
 

@@ -47,6 +47,8 @@ def quality_choice(
             continue
         if (document := _document(source_text(up, way), there)) is not None:
             listed = type(document) is dict
+            if listed and of_row and bare(way[-1]) == "q":
+                continue  # of a row without a known code it may be a flow
             why = "a bad quality is a missing value"
             if listed:
                 why += f"; {document['good'][0]!r} is said of most, and taken for good"

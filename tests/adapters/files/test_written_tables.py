@@ -99,6 +99,13 @@ def test_a_time_column_comes_before_its_parts(tmp_path: Path) -> None:
     assert found.roles.time == ("ts",)
 
 
+def test_the_least_of_something_is_no_minute(tmp_path: Path) -> None:
+    found = table(
+        tmp_path, ["year,month,day,hour,min,max", *(f"2026,4,9,{i % 24},{i},{i + 2}" for i in range(20))]
+    )
+    assert found.sensors == ("min", "max")
+
+
 def test_parts_may_be_named(tmp_path: Path) -> None:
     lines = ["ts,year,month,day,flow", *(f"soon,2026,4,{1 + i},{i}" for i in range(20))]
     found = table(tmp_path, lines, reading=TableReading(time=("year", "month", "day")))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon.adapters.sample import derive
+from daemon.adapters.sample import derive, derive_of_topic
 from daemon.adapters.sample.survey import Candidate, survey
 from daemon.domain import Record
 from daemon.errors import InputError
@@ -376,3 +376,24 @@ def test_arrays_of_arrays_are_rows(message: Message, each: Any) -> None:
 def test_arrays_of_arrays_without_times_are_no_rows() -> None:
     found = derived(lambda i: {"p": "p", "ts": BEGIN + i, "flow": i % 7, "matrix": [[1, 2, 3], [4, 5, 6]]})
     assert found.spec.sensors == ("flow",)
+
+
+def test_versions_are_no_dates_and_a_flow_is_no_quality() -> None:
+    def pump(i: int) -> dict[str, Any]:
+        return {"pump": "p", "fw": f"1.2.{10 + i // 60}", "at": BEGIN + i, "level": i % 5}
+
+    assert derived(pump).written.input["time"] == "at"
+    records = [
+        Record(
+            i,
+            None,
+            json.dumps({"pump": "p", "fw": "1.2.10", "flow": i % 7}).encode(),
+            BEGIN * 10**9 + i * 10**9,
+        )
+        for i in range(60)
+    ]
+    found = derive_of_topic(records, True, (), "pumps", "hall.pumps")
+    assert found.written.input is not None
+    assert found.written.input["time"] == "$timestamp"
+    read = values_read(lambda i: {"pump": "p", "ts": at(i), "q": i % 3, "level": i % 5})
+    assert len(read["level"]) == 120
