@@ -77,7 +77,7 @@ def plain_iso(text: str) -> str:
     text = text.strip()
     if "/" in text[10:]:
         text = text[: text.index("/", 10)].strip()
-    if (named := _NAMED_ZONE.search(text, 10)) is not None:
+    if text[-1:].isalpha() and (named := _NAMED_ZONE.search(text, 10)) is not None:
         text = text[: named.start()] + offset_text(named[1])
     return _SPACED_ZONE.sub(r"\1", text)
 
