@@ -93,7 +93,10 @@ def joined(names: Sequence[str], columns: Sequence[Floats]) -> pa.Array:
     parts = dict(zip(map(_part_of, names), columns, strict=True))
     if "month" not in parts and "day" in parts:
         parts["doy"] = parts.pop("day")
-    known = np.all([np.isfinite(column) for column in columns], axis=0)
+    known = np.all(
+        [(column >= _RANGES[part][0]) & (column <= _RANGES[part][1]) for part, column in parts.items()],
+        axis=0,
+    )
 
     def whole(part: str, otherwise: int) -> Ints:
         column = parts.get(part)
@@ -101,7 +104,7 @@ def joined(names: Sequence[str], columns: Sequence[Floats]) -> pa.Array:
         return np.broadcast_to(np.asarray(found, np.int64), known.shape)
 
     year = whole("year", 1970)
-    begin = (np.clip(year, 1678, 2261) - 1970).astype("M8[Y]")
+    begin = (year - 1970).astype("M8[Y]")
     if "doy" in parts:
         first, following = begin.astype("M8[D]"), (begin + 1).astype("M8[D]")
         day = whole("doy", 1)
@@ -109,7 +112,7 @@ def joined(names: Sequence[str], columns: Sequence[Floats]) -> pa.Array:
         month = begin.astype("M8[M]") + (whole("month", 1) - 1)
         first, following = month.astype("M8[D]"), (month + 1).astype("M8[D]")
         day = whole("day", 1)
-    known &= (day >= 1) & (day <= (following - first).astype(np.int64)) & (year >= 1678) & (year <= 2261)
+    known &= day <= (following - first).astype(np.int64)
     clock = whole("clock", 0)
     minutes = (whole("hour", 0) + clock // 100) * 60 + whole("minute", 0) + clock % 100
     seconds = parts.get("second")

@@ -91,6 +91,20 @@ def test_a_day_that_does_not_exist_is_no_time(tmp_path: Path) -> None:
     assert [found.refused[row].detail for row in (2, 3)] == ["no time", "no time"]
 
 
+def test_parts_beyond_what_they_can_be_are_no_time(tmp_path: Path) -> None:
+    rows = [f"2026,4,9,{i % 24},{i},{i}" for i in range(60)]
+    odd = [
+        "1e300,4,9,1,1,7",
+        "2026,4,9,1,75,7",
+        "2026,4,9,1e300,1,7",
+        "2026,4,9,inf,1,7",
+        "2026,4,nan,1,1,7",
+        "soon,4,9,1,1,7",
+    ]
+    found = table(tmp_path, ["year,month,day,hour,minute,flow", *rows, *odd])
+    assert sorted(found.refused) == list(range(60, 66))
+
+
 def test_a_time_column_comes_before_its_parts(tmp_path: Path) -> None:
     found = table(
         tmp_path,
