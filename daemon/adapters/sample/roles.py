@@ -12,6 +12,7 @@ from daemon.adapters.sample.survey import path_text
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.rejection import RejectedError
+from daemon.stream.timestamps import is_epoch_number
 
 BOOKKEEPING: Final = frozenset(
     {
@@ -108,7 +109,9 @@ def look_like_times(way: Way, values: Sequence[Any]) -> bool:
     if not are_times(there):
         return False
     if all(type(value) is str for value in there):
-        return all(":" in value or value[4:5] == "-" for value in there)  # 1.2.10 is a version and no date
+        return all(  # 1.2.10 is a version and no date
+            ":" in value or value[4:5] == "-" or is_epoch_number(value) for value in there
+        )
     if any(type(value) is list for value in there):
         return True
     return len(set(there)) > 1 or len(there) == 1

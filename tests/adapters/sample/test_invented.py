@@ -166,7 +166,12 @@ def clock(i: int) -> dict[str, Any]:
 
 def nanos(i: int) -> dict[str, Any]:
     flow, level = waves(i)
-    return {"pump": "p", "stamp": {"seconds": BEGIN + i, "nanos": 500_000_000}, "flow": flow, "level": level}
+    return {
+        "pump": "p",
+        "stamp": {"seconds": str(BEGIN + i), "nanos": 500_000_000},
+        "flow": flow,
+        "level": level,
+    }
 
 
 def american(i: int) -> dict[str, Any]:
