@@ -36,6 +36,7 @@ FLOW = msgspec.json.decode(TEXT)
         (cbor2.dumps(FLOW), "cbor"),
         (b"tank,device=d-1 level=3.25,flow=17i 1750000000000000000", "influx"),
         (b"tank.d-1.level 3.25 1750000000\ntank.d-1.flow 17 1750000000", "graphite"),
+        (b'tank_level{instance="d-1",site="a"} 3.25 1750000000000', "prometheus"),
         (b"tank.d-1.level is 1750000000", "text"),
         (b"d-1;2025-06-15", "text"),
         (b"d-1,2025-06-15T15:06:40Z,3.25,17", "csv"),
