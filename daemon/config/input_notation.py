@@ -222,7 +222,8 @@ def _paths(given: Any) -> tuple[Path, ...]:
     return tuple(map(parse_path, given if isinstance(given, list | tuple) else [given]))
 
 
-def _each(given: Any) -> tuple[Path, ...]:
+def parse_each(given: Any) -> tuple[Path, ...]:
+    """The paths of ``each``: where items are, fallbacks in order."""
     listed = given if isinstance(given, list | tuple) else [given]
     paths = tuple(
         _table(each) if isinstance(each, Mapping) else parse_path(each, exploding=True) for each in listed
@@ -441,7 +442,7 @@ KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "decode": ("decode", _decode),
     "inner": ("inner", _inner),
     "skip": ("skip", _skip),
-    "each": ("each", _each),
+    "each": ("each", parse_each),
     "asset": ("asset", lambda given: parse_sources(given, "asset")),
     "time": ("time", _time),
     "sensor": ("sensor", lambda given: parse_sources(given, "sensor")),

@@ -21,10 +21,13 @@ from typing import Final
 import numpy as np
 
 from daemon.domain import EPOCH, Ints, Reason, iso
+from daemon.stream.dates import LONGEST, date_ns, plain_iso
 from daemon.stream.rejection import RejectedError, json_kind, shown
 from daemon.stream.text_cache import remember
 
 INT64_MAX: Final = 2**63 - 1
+_COMPACT_FROM, _COMPACT_TO = 19_700_101_000_000, 22_620_412_000_000
+"""Dates without signs, of 14 digits. Milliseconds of this size would be beyond what nanoseconds can hold."""
 TIMES_KEPT: Final = 8192
 """Texts of event times that are remembered: many assets report at the same time."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
@@ -50,11 +53,23 @@ class EventTimes:
         self.zone = zone
 
     def parse(self, found: object) -> int:
-        """The event time of a message whose text is not in ``known`` yet, nanoseconds; see ``event_time_ns``."""
+        """The event time of a message whose text is not in ``known`` yet, nanoseconds.
+
+        What ``event_time_ns`` reads, and dates as people write them (``dates``), if they can be read in one way alone.
+        """
         if type(found) is not str:
             return event_time_ns(found, self.zone)
-        time_ns = event_time_ns(found, self.zone)
-        self.zoneless += names_no_zone(found)
+        try:
+            time_ns, zoneless = event_time_ns(found, self.zone), names_no_zone(found)
+        except RejectedError:
+            written = date_ns(found, self.zone, None)
+            if written is not None:
+                time_ns, zoneless = written[0], not written[1]
+            elif len(found) <= LONGEST and (plain := plain_iso(found)) != found:
+                time_ns, zoneless = event_time_ns(plain, self.zone), names_no_zone(plain)
+            else:
+                raise
+        self.zoneless += zoneless
         remember(self.known, found, time_ns, TIMES_KEPT)
         return time_ns
 
@@ -62,6 +77,8 @@ class EventTimes:
 def names_no_zone(text: str) -> bool:
     """Whether the text of an instant names no time zone; an epoch number needs none."""
     text = text.strip()
+    if len(text) == 14 and text.isascii() and text.isdigit() and _without_signs(int(text)) is not None:
+        return True
     compact = text[8:9] in ("T", "t") and text[:8].isdigit()  # 20260131T080000
     return (text[4:5] == "-" and _ZONE.search(text, 10) is None) or (
         compact and _ZONE.search(text, 9) is None
@@ -74,24 +91,28 @@ def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
     Args:
         found: ISO 8601 text (decimals count to the nanosecond), or an
             epoch number or its text, whose unit follows from its size: seconds below 1e11,
-            milliseconds below 1e14, microseconds below 1e17, else nanoseconds.
+            milliseconds below 1e13, microseconds below 1e17, else nanoseconds. One of 14 digits is a date without
+            signs, 20260302080000: as milliseconds it would be beyond the year 2262. Or an array of year, month, day,
+            hour, minute (second, nanosecond), as Java's serializers write it.
         zone: of a text that names none.
 
     Raises:
         RejectedError: with the reason ``bad_timestamp``.
     """
     if type(found) is int:
-        return _epoch_ns(found, found)
+        return _epoch_ns(found, found, zone)
     if type(found) is float:
         if not math.isfinite(found):
             raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is not a time")
         # The shortest text of a float is what the producer wrote: 0.1 s is 100 000 000 ns.
-        return _epoch_ns(Decimal(repr(found)), found)
+        return _epoch_ns(Decimal(repr(found)), found, zone)
     if type(found) is not str:
+        if type(found) is list and (time := _of_array(found)) is not None:
+            return _since_epoch(time.replace(tzinfo=zone)) + (found[6] if len(found) == 7 else 0)
         raise RejectedError(Reason.BAD_TIMESTAMP, f"{json_kind(found)}, not a text or a number")
     text = found.strip() if len(found) <= 64 else ""
     if text[4:5] != "-" and _NUMBER.fullmatch(text):
-        return _epoch_ns(Decimal(text), found)
+        return _epoch_ns(Decimal(text), found, zone)
     if text[-1:] == "z":
         text = text[:-1] + "Z"
     try:
@@ -104,10 +125,7 @@ def event_time_ns(found: object, zone: tzinfo = UTC) -> int:
         raise RejectedError(
             Reason.BAD_TIMESTAMP, f"{shown(found)} is neither ISO 8601 nor a number"
         ) from None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=zone)
-    since = time - EPOCH
-    time_ns = ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+    time_ns = _since_epoch(time.replace(tzinfo=zone) if time.tzinfo is None else time)
     if len(text) > 22 and (rest := _BEYOND_MICROS.match(text)):
         time_ns += int(rest[1].ljust(3, "0"))
     return time_ns
@@ -171,13 +189,43 @@ def _scale(number: int) -> int:
     return 10**9 if number < 10**11 else 10**6 if number < 10**14 else 10**3 if number < 10**17 else 1
 
 
-def _epoch_ns(number: int | Decimal, found: object) -> int:
+def _since_epoch(time: datetime) -> int:
+    """Nanoseconds of an instant with a zone."""
+    since = time - EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+
+
+def _of_array(parts: list[object]) -> datetime | None:
+    """The time that an array of its parts is, without zone and nanoseconds; None if it is none."""
+    if not 5 <= len(parts) <= 7 or not all(type(part) is int for part in parts):
+        return None
+    try:
+        if len(parts) == 7 and not 0 <= parts[6] < 10**9:  # type: ignore[operator] # an int, as all of them
+            return None
+        return datetime(*parts[:6])  # type: ignore[arg-type] # noqa: DTZ001 -- ints, and the zone is added by the caller
+    except (ValueError, OverflowError):
+        return None
+
+
+def _without_signs(number: int | Decimal) -> datetime | None:
+    """The time that a number of 14 digits is, year first; None if it is none."""
+    if not _COMPACT_FROM <= number < _COMPACT_TO or number != int(number):
+        return None
+    try:
+        return datetime.strptime(str(int(number)), "%Y%m%d%H%M%S")  # noqa: DTZ007 -- the caller adds the zone
+    except ValueError:
+        return None
+
+
+def _epoch_ns(number: int | Decimal, found: object, zone: tzinfo) -> int:
     """An epoch number in nanoseconds; ``found`` is the value as the message has it."""
     if number < 0:
         raise RejectedError(Reason.BAD_TIMESTAMP, f"{shown(found)} is negative")
     if number < 10**11:
         return int(number * 10**9)
     if number < 10**14:
+        if number >= _COMPACT_FROM and (time := _without_signs(number)) is not None:
+            return _since_epoch(time.replace(tzinfo=zone))
         return int(number * 10**6)
     if number < 10**17:
         return int(number * 10**3)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +20,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from daemon.adapters.files.csv_form import CsvForm, csv_form, utf8_text
-from daemon.adapters.files.opening import damage_as_input_error, open_regular, suffix_of
+from daemon.adapters.files.opening import damage_as_input_error, only_member, open_regular, suffix_of
 from daemon.documents import shown
 from daemon.errors import InputError
 
 _SHOWN_ROW: Final = 60
+_ZIP: Final = b"PK\x03\x04"
+_OLD_OFFICE: Final = b"\xd0\xcf\x11\xe0"
 _NAMES_BYTES: Final = 1 << 17
 """Enough of a CSV for the names of its columns."""
 _MOST_LEVELS: Final = 4
@@ -117,6 +120,13 @@ def _content(path: Path, most: int | None = None) -> bytes | Path | pa.BufferRea
             head = data[:4]
             if not head:
                 raise InputError(f"{path}: is empty")
+        if head == _ZIP:
+            data = only_member(path, file if data is None else BytesIO(data))
+            head = data[:4]
+            if not head:
+                raise InputError(f"{path}: is empty")
+        elif head == _OLD_OFFICE:
+            raise InputError(f"{path}: is an Excel workbook: save the sheet as CSV, or as Parquet")
         if head == b"PAR1":
             return path if data is None else arrow_memory(data)
         if suffix_of(path) in (".parquet", ".pq"):

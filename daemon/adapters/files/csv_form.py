@@ -21,6 +21,7 @@ from typing import Final
 from daemon.adapters.field_names import Role, bare, named
 from daemon.errors import InputError
 from daemon.stream.extract.numbers import BOOLEAN_WORDS, MISSING_WORDS
+from daemon.stream.extract.units import is_unit
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 _HEAD_BYTES: Final = 1 << 16
@@ -30,7 +31,7 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9.,' \u00a0\u202f]*[0-9][.,]?(?:[eE][+-]?[
 _TIME: Final = re.compile(
     r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/. ][0-9]{1,4}|[0-9]{8}T[0-9]{4,6})(?:[^0-9].*)?"
 )
-_CLOCK: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}(?:[: ].*)?")
+_CLOCK: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}(?:[: ].*)?[AaPp]?")
 _UNIT_NUMBER: Final = re.compile(r"[+-]?[0-9][0-9.,]*\s*[^\W\d_%\u00b0]{0,4}[%\u00b0]?[^\W\d_]{0,4}")
 _EPOCH: Final = 1e8
 """A number of this size in a line of names would be odd: it is a time."""
@@ -99,7 +100,21 @@ def utf8_text(path: Path, data: bytes) -> tuple[bytes, str, bytes]:
         raise InputError(f"{path}: not a readable CSV file: it is no text, for it holds zero bytes")
     if b"\n" not in body and b"\r" in body:
         body = body.replace(b"\r", b"\n")
-    return body, encoding, mark
+    return _with_tabs(body), encoding, mark
+
+
+def _with_tabs(body: bytes) -> bytes:
+    """The text with a tab for the spaces between its columns, where nothing else parts them."""
+    head = [line.strip() for line in body[:_HEAD_BYTES].split(b"\n")[:_HEAD_ROWS] if line.strip()]
+    if not head or 2 * sum(any(mark in line for mark in b",;\t|") for line in head) >= len(head):
+        return body
+    rows = [line.split() for line in head]
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    alike = [row for row in rows if len(row) == width]
+    plain = sum(_is_plain(cell.decode(errors="replace")) for row in alike for cell in row)
+    if width < 2 or 10 * len(alike) < 9 * len(rows) or 2 * plain < width * len(alike):
+        return body
+    return b"\n".join(b"\t".join(line.split()) for line in body.split(b"\n"))
 
 
 def _zeros_at(data: bytes, odd: int) -> bool:
@@ -157,16 +172,24 @@ def csv_form(path: Path, text: bytes, encoding: str, mark: bytes, wanted: Sequen
     if begins is not None:
         while after < begins and _is_units(lines[after]):
             after += 1
-    units = [line for line in lines[header + 1 : after] if not line.blank]
+    cells = [
+        cell.lstrip("#").strip() if i == 0 and chosen.comment else cell for i, cell in enumerate(chosen.cells)
+    ]
+    joined = None if wanted and set(wanted) <= set(cells) else _two_levels(lines, header, after)
+    units = [
+        line
+        for line in lines[header + 1 : after]
+        if not line.blank and (joined is None or line.cells not in joined[1:])
+    ]
     start = lines[after - 1].end
     if chosen.number > 1 and not (declared and chosen.number == 2):
         notes.append(f"the columns are named in line {chosen.number}")
     if units:
         what = "line below it holds" if len(units) == 1 else f"{len(units)} lines below it hold"
         notes.append(f"the {what} no readings but units or the like: {_shown(units[0].cells)}")
-    cells = [
-        cell.lstrip("#").strip() if i == 0 and chosen.comment else cell for i, cell in enumerate(chosen.cells)
-    ]
+    if joined is not None:
+        cells = joined[0]
+        notes.append("the names of columns are in two lines, and read together")
     written = _fitted(path, cells, [line.cells for line in lines[after:]])
     names, about_names = _unique(written)
     repeated = frozenset(name for name, times in Counter(written).items() if name and times > 1)
@@ -305,6 +328,53 @@ def _header(lines: Sequence[_Line], width: int, wanted: Sequence[str]) -> int | 
     return max(exact or possible, key=rank, default=None)
 
 
+def _two_levels(
+    lines: Sequence[_Line], header: int, after: int
+) -> tuple[list[str], list[str], list[str]] | None:
+    """The names that two lines make together, and the cells of both; None where one line names the columns alone.
+
+    The upper line may name several columns at once, the machine of some sensors for instance, and stand over the
+    first of them alone; the lower line names them within it.
+    """
+    cells = lines[header].cells
+    told = [cell for cell in cells if cell]
+    if all(cells[1:]) and len(told) == len(set(told)):
+        return None
+    for upper, lower in ((header - 1, header), (header, header + 1)):
+        if upper < 0 or lower >= max(after, header + 1) or len(lines[upper].cells) != len(lines[lower].cells):
+            continue
+        other = lines[upper if lower == header else lower]
+        names = [cell for cell in other.cells if cell]
+        if other.comment or len(names) < 2 or 2 * sum(map(_is_unit, names)) >= len(names) or _is_data(other):
+            continue
+        above, carried = [], ""
+        for cell in lines[upper].cells:
+            carried = cell or carried
+            above.append(carried)
+        made = [
+            " ".join(dict.fromkeys(filter(None, pair)))
+            for pair in zip(above, lines[lower].cells, strict=True)
+        ]
+        if (
+            all(made)
+            and len(set(made)) == len(made)
+            and len(set(made)) > max(len(set(told)), len(set(names)))
+        ):
+            return made, lines[upper].cells, lines[lower].cells
+    return None
+
+
+def _is_unit(cell: str) -> bool:
+    """Whether a cell below a name is a unit, or says what kind of figure the column holds."""
+    return bool(re.fullmatch(r"[\[(].*[\])]|-+|%.*", cell)) or is_unit(cell) or cell.lower() in _FIGURES
+
+
+_FIGURES: Final = frozenset(
+    {"avg", "smp", "tot", "min", "max", "std", "ts", "rn", "sample", "average", "total"}
+)
+"""What loggers write below names: which figure of a period a column holds."""
+
+
 def _fitted(path: Path, names: list[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The names, as many as the rows have cells: a delimiter at the end of lines makes the two differ by one."""
     widths = Counter(map(len, rows[:_HEAD_ROWS]))
@@ -313,11 +383,17 @@ def _fitted(path: Path, names: list[str], rows: Sequence[Sequence[str]]) -> list
     width = max(widths.items(), key=lambda item: (item[1], item[0]))[0]
     if width == len(names) + 1 and all(not row[-1] for row in rows if len(row) == width):
         return [*names, ""]
-    if width == len(names) - 1 and not names[-1]:
+    if width == len(names) - 1 and (not names[-1] or bare(names[-1]) in _REMARKS):
         return names[:-1]
     raise InputError(
         f"{path}: not a readable CSV file: its header names {len(names)} columns, its rows have {width} cells"
     )
+
+
+_REMARKS: Final = frozenset(
+    {"comment", "comments", "remark", "remarks", "note", "notes", "kommentar", "bemerkung"}
+)
+"""Names of a last column of which rows without a remark have no cell."""
 
 
 def _unique(names: Sequence[str]) -> tuple[list[str], list[str]]:

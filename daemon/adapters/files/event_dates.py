@@ -7,6 +7,7 @@ go on in equal steps; else the conventions (points and dashes: the day first; AM
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daemon.domain import Ints, Mask
+from daemon.stream.dates import MONTHS
 
-_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_GERMAN: Final = {"mär": 3, "mrz": 3, "mai": 5, "okt": 10, "dez": 12}
 _CLOCK: Final = (
     r"(?:(?:[T ,]|\s)\s*(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<part>[0-9]{1,9}))?)?"
-    r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?\s*(?P<zone>Z|z|UTC|utc|GMT|[+-][0-9]{2}:?[0-9]{2})?$"
+    r"\s*(?P<half>[AaPp](?:\.?[Mm]\.?)?)?)?\s*(?P<zone>Z|z|UTC|utc|GMT|[+-][0-9]{2}:?[0-9]{2})?$"
 )
 _DATE: Final = (
     r"^(?P<a>[0-9]{1,4})(?P<mark>[-/. ])\s?(?P<b>[0-9]{1,2}|\p{L}{3,9})\.?,?[-/. ]\s?(?P<c>[0-9]{4}|[0-9]{1,2})"
@@ -84,6 +84,16 @@ def dates_of(texts: pa.Array, tracks: Ints, day_first: bool | None, european: bo
     return Dates(time_ns - offset_ns, read & fits & valid, read & zoneless, note)
 
 
+def day_comes_first(texts: Sequence[str]) -> tuple[bool, bool]:
+    """Whether the day comes before the month in these dates, and whether that is only assumed."""
+    array = pa.array(texts, pa.string())
+    fields = pc.extract_regex(array, _DATE)
+    read = fields.is_valid().to_numpy(zero_copy_only=False)
+    parts, fits, _, _ = _parts({name: pc.struct_field(fields, name) for name in _FIELDS}, read)
+    first, note = _order(parts, read & fits, np.zeros(len(array), np.int64), None, european=False)
+    return first, note is not None
+
+
 def _number(texts: pa.Array) -> Ints:
     """(N,) the numbers of texts of digits; -1 where there is none."""
     digits = pc.match_substring_regex(texts, "^[0-9]+$")
@@ -101,8 +111,7 @@ def _months(texts: pa.Array) -> Ints:
 
 
 def _month(word: str) -> int:
-    begin = word.lower()[:3]
-    return _MONTHS.index(begin) + 1 if begin in _MONTHS else _GERMAN.get(begin, -1)
+    return MONTHS.get(word.lower()[:3], -1)
 
 
 def _parts(fields: dict[str, pa.Array], read: Mask) -> tuple[_Parts, Mask, Ints, Mask]:

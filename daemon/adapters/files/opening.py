@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import stat
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import pyarrow as pa
 
@@ -64,3 +65,29 @@ def damage_as_input_error(path: Path, what: str) -> Iterator[None]:
         reason = " ".join(str(error).split()) or type(error).__name__
         shown = "".join(c if c.isprintable() else "?" for c in reason[:200])  # it may quote the file
         raise InputError(f"{path}: {what}: {shown}") from error
+
+
+def only_member(path: Path, file: IO[bytes]) -> bytes:
+    """The content of the only file in a zip archive.
+
+    Raises:
+        InputError: the archive is damaged, locked or an Excel workbook, or holds no file or several.
+    """
+    with damage_as_input_error(path, "damaged zip data"):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = [each.filename for each in archive.infolist() if not each.is_dir()]
+                if "[Content_Types].xml" in names:
+                    raise InputError(f"{path}: is an Excel workbook: save the sheet as CSV, or as Parquet")
+                if len(names) != 1:
+                    listed = ", ".join(name[:60] for name in names[:5]) + (" ..." if len(names) > 5 else "")
+                    raise InputError(
+                        f"{path}: is a zip archive of {len(names)} files: unpack the one to read ({listed})"
+                    )
+                return archive.read(names[0])
+        except (
+            zipfile.BadZipFile,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:  # damage, a password, a method
+            raise OSError(str(error)) from error

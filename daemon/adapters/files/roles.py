@@ -22,8 +22,9 @@ from daemon.adapters.field_names import NAMES, Role, bare, named
 from daemon.adapters.files.cells import has_text_form, is_numeric, plain_array, trimmed_texts
 from daemon.adapters.files.columns import Columns
 from daemon.adapters.files.table_reading import TableReading
+from daemon.adapters.files.time_parts import find_parts
 from daemon.documents import shown
-from daemon.domain import Ints
+from daemon.domain import Floats, Ints
 from daemon.errors import InputError, UsageError
 
 COUNTER_NAMES: Final = frozenset(
@@ -52,7 +53,7 @@ _PLAIN_ASSETS: Final = re.compile(
 )
 """What the name of a numeric asset column has; a number called ``pump`` or ``motor`` may be a measurement."""
 _CLOCK_ONLY: Final = re.compile(
-    r"(?:[0-9]{1,2}\.[0-9]{2}\.[0-9]{2}|T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?)"
+    r"(?:[0-9]{1,2}\.[0-9]{2}\.[0-9]{2}|T?[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp](?:\.?[Mm]\.?)?)?)"
 )
 _DATE_ONLY: Final = re.compile(
     r"(?:[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[^\W\d_]{3,9})[-/. ][0-9]{1,4}|[0-9]{8})(?:[ T]0{1,2}:00(?::00(?:\.0*)?)?)?"
@@ -82,7 +83,9 @@ _PEEK: Final = 50
 class Roles:
     """What the columns of a table are; all others may be sensors."""
 
-    time: tuple[str, ...]  # a column of times, or the columns of the date and of the time of day
+    time: tuple[
+        str, ...
+    ]  # a column of times, those of the date and of the time of day, or three and more of its parts
     asset: str | None = None
     sensor: str | None = None  # of a long table: which sensor a row is of
     value: str | None = None
@@ -90,12 +93,13 @@ class Roles:
         default_factory=dict
     )  # column -> the columns it is about; None: all
     left_out: tuple[str, ...] = ()  # counts of rows, and other times
+    millis: str | None = None  # milliseconds beside a time of day without decimals
     notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
         """Every column that is no sensor."""
-        sensors = {name for name in (self.asset, self.sensor) if name is not None}
+        sensors = {name for name in (self.asset, self.sensor, self.millis) if name is not None}
         return frozenset({*self.time, *sensors, *self.quality, *self.left_out})
 
 
@@ -136,6 +140,15 @@ class _Columns:
             return is_numeric(self.kind(name))
         return self.all_like(name, _ANY_NUMBER)
 
+    def first_numbers(self, name: str) -> Floats | None:
+        """The first numbers of a column; None where it holds anything else."""
+        if not self._columns.text and not is_numeric(self.kind(name)):
+            return None
+        try:
+            return np.array([float(text) for text in self.first_texts(name)], np.float64)
+        except ValueError:
+            return None
+
     def whole_numbers(self, name: str) -> Ints | None:
         """The column as whole numbers without the missing; None where it holds others, or few."""
         array = plain_array(self._columns.table[name])
@@ -163,6 +176,16 @@ class _Columns:
         if any(pa.types.is_dictionary(kind) for kind in keys.schema.types):
             keys = pa.table({name: plain_array(keys[name]) for name in names})
         return int(keys.num_rows - keys.group_by(names).aggregate([]).num_rows)
+
+    def numbers_rows(self, name: str) -> bool:
+        """Whether a column, whatever its name, is 0 or 1 in the first row, and one more in each that follows."""
+        numbers = self.whole_numbers(name)
+        return (
+            numbers is not None
+            and len(numbers) >= 10
+            and int(numbers[0]) in (0, 1)
+            and bool((np.diff(numbers) == 1).all())
+        )
 
     def counts_rows(self, name: str) -> bool:
         """Whether the numbers go on by one from row to row, up or down."""
@@ -203,8 +226,15 @@ def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: fr
     seen = _Columns(path, columns, reading)
     notes: list[str] = []
     time = _time(seen, notes)
-    free = [name for name in seen.names if name not in time and name not in excluded]
-    counters = [name for name in free if _may_count(name, reading) and seen.counts_rows(name)]
+    millis = _millis(seen, time)
+    free = [name for name in seen.names if name not in (*time, millis) and name not in excluded]
+    first = seen.names[0] if seen.names and seen.names[0] not in reading.named else None
+    counters = [
+        name
+        for name in free
+        if (_may_count(name, reading) or (name == first and seen.numbers_rows(name)))
+        and seen.counts_rows(name)
+    ]
     if counters:
         notes.append(f"{listed(counters)}: a count of the rows, left out")
     free = [name for name in free if name not in counters]
@@ -233,7 +263,7 @@ def find_roles(path: Path, columns: Columns, reading: TableReading, excluded: fr
     for name in (*time, asset, sensor):
         if name in twice:
             raise InputError(f"{path}: column {shown(name)} appears twice")
-    return Roles(time, asset, sensor, value, quality, tuple(left_out), tuple(notes))
+    return Roles(time, asset, sensor, value, quality, tuple(left_out), millis, tuple(notes))
 
 
 def _may_count(name: str, reading: TableReading) -> bool:
@@ -257,6 +287,20 @@ def _in_any_case(role: Role, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(plain[name] for name in found))
 
 
+_ZONE_IN_NAME: Final = re.compile(
+    r"\b(?:UTC|GMT)(?:\s*([+-])\s*([0-9]{1,2})(?::?([0-9]{2}))?)?(?![0-9A-Za-z])"
+)
+
+
+def zone_in(name: str) -> int | None:
+    """The minutes by which times of a column are ahead of UTC, where its name says so: ``Date Time, GMT+01:00``."""
+    found = _ZONE_IN_NAME.search(name)
+    if found is None:
+        return None
+    minutes = int(found[2] or 0) * 60 + int(found[3] or 0)
+    return -minutes if found[1] == "-" else minutes
+
+
 _UNITS: Final = {
     **dict.fromkeys(("s", "sec", "seconds"), "s"),
     **dict.fromkeys(("ms", "msec", "milliseconds"), "ms"),
@@ -276,8 +320,17 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
     if len(seen.reading.time) == 2:
         return seen.reading.time
     if len(seen.reading.time) > 2:
-        raise UsageError("--time names one column of times, or two: the date and the time of day")
+        if parts := find_parts(seen.reading.time, seen.first_numbers):
+            return parts
+        raise UsageError(
+            "--time names one column of times, two: the date and the time of day, or those of year, month, day,"
+            " hour, minute and second"
+        )
     candidates = list(seen.reading.time) or _likely(seen, Role.TIME, seen.names)
+    parts = () if seen.reading.time else find_parts(seen.names, seen.first_numbers)
+    if parts and set(candidates) <= set(parts):
+        notes.append(f"{listed(parts)} make the time together")
+        return parts
     for name in candidates:
         clock = pa.types.is_time(seen.kind(name)) or seen.all_like(name, _CLOCK_ONLY)
         if clock or (bare(name) in _CLOCK_NAMES and seen.all_like(name, _DIGITS)):
@@ -313,6 +366,21 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
         f"{seen.path}: no time column (timestamp, ts, time, date ...): name it with --time COLUMN{hint};"
         f" found: {listed(seen.names)}"
     )
+
+
+def _millis(seen: _Columns, time: Sequence[str]) -> str | None:
+    """The column of the milliseconds of a time of day in a column of its own."""
+    if len(time) < 2 or seen.reading.plus:
+        return None
+    for name in seen.names:
+        if bare(name) in _MILLIS and name not in time:
+            numbers = seen.first_numbers(name)
+            if numbers is not None and len(numbers) and numbers.min() >= 0 and numbers.max() < 1000:
+                return name
+    return None
+
+
+_MILLIS: Final = frozenset({"ms", "msec", "millis", "millisecond", "milliseconds", "millitm", "millisec"})
 
 
 def _partner(seen: _Columns, name: str, others: Sequence[str], form: re.Pattern[str]) -> str | None:
@@ -384,9 +452,12 @@ def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[st
         for name in _likely(seen, Role.SENSOR, names)
         if has_text_form(seen.kind(name)) and name not in values
     ]
+    if not sensors and not values:
+        sensors, values = _states_of_entities(seen, names)
     sure = set(reading.likely.get(Role.SENSOR, ()))
     if len(sensors) > 1 and values:
-        again = [seen.repeated([*time, name]) for name in sensors]
+        assets = [name for name in _assets(seen, names) if name not in (*sensors, *values)]
+        again = [seen.repeated([*time, *assets, name]) for name in sensors]
         sensors = [name for name, count in zip(sensors, again, strict=True) if count <= 2 * min(again)]
     for sensor in sensors:
         if seen.is_number(sensor) and not (
@@ -398,6 +469,13 @@ def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[st
     return None, None
 
 
+def _states_of_entities(seen: _Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Columns of entities and their states, as home automation exports them: an entity is a sensor."""
+    entities = [name for name in names if bare(name) == "entityid"]
+    states = [name for name in names if bare(name) == "state" and _some_numbers(seen, name)]
+    return (entities, states) if entities and states else ([], [])
+
+
 def _some_numbers(seen: _Columns, name: str) -> bool:
     texts = seen.first_texts(name)
     return 2 * sum(any(c.isdigit() for c in text[:1] + text[1:2]) for text in texts) >= len(texts) > 0
@@ -407,28 +485,57 @@ def _quality(seen: _Columns, names: Sequence[str], value: str | None) -> dict[st
     """The columns that say whether values are to be trusted, each with the columns of these values.
 
     ``Temp_quality`` is about ``Temp``, be it a sensor that the stream lists or not; where no column is called so,
-    about those that are but for a unit: ``Temp [°C]``.
+    about those that are but for a unit (``Temp [°C]``) or a word for the value (``Temp Value``). Of several columns
+    of one name (``Quality``) each is about the columns since the one before.
     """
     likely = set(seen.reading.likely.get(Role.QUALITY, ()))
     about: dict[str, tuple[str, ...]] = {}
     for name in seen.all_names:
         plain = _IN_BRACKETS.sub("", name)
-        about[plain] = (*about.get(plain, ()), name)
+        for stem in dict.fromkeys((plain, _OF_VALUE.sub("", plain))):
+            about[stem] = (*about.get(stem, ()), name)
     about |= {name: (name,) for name in seen.all_names}
+    repeated = _repeated_qualities(seen, names)
     found: dict[str, tuple[str, ...] | None] = {}
     for name in names:
         if name in likely or (value is not None and named([name], Role.QUALITY)):
             found[name] = None if value is None else (value,)
+        elif name in repeated and value is None:
+            found[name] = repeated[name]
         elif bare(name) in _ROW_QUALITY:
             found[name] = None
-        elif value is None and (match := _OF_SENSOR.fullmatch(name)) is not None and match[1] in about:
-            found[name] = about[match[1]]
+        elif value is None and (sensor := _of_sensor(name)) is not None and sensor in about:
+            found[name] = about[sensor]
     return found
 
 
+def _of_sensor(name: str) -> str | None:
+    """The sensor that a column of qualities names, before or after its own word."""
+    match = _OF_SENSOR.fullmatch(name) or _BEFORE_SENSOR.fullmatch(name)
+    return None if match is None else match[1]
+
+
+def _repeated_qualities(seen: _Columns, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Columns of quality that the header calls the same, with the columns between each and the one before."""
+    bases = {name: _AGAIN.sub("", name) for name in names if named([_AGAIN.sub("", name)], Role.QUALITY)}
+    several = [name for name, base in bases.items() if list(bases.values()).count(base) > 1]
+    found: dict[str, tuple[str, ...]] = {}
+    since: list[str] = []
+    for name in seen.all_names:
+        if name in several:
+            found[name] = tuple(since)
+            since = []
+        elif name in names:
+            since.append(name)
+    return found if all(found.values()) else {}
+
+
 _OF_SENSOR: Final = re.compile(
-    r"(.+?)[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality)", re.IGNORECASE
+    r"(.+?)[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality|validity)", re.IGNORECASE
 )
+_BEFORE_SENSOR: Final = re.compile(r"(?:quality|q|qc|status|validity)[ ._/-]+(.+)", re.IGNORECASE)
+_OF_VALUE: Final = re.compile(r"[ ._/-]+(?:value|val|reading|wert|pv|cv)$", re.IGNORECASE)
+_AGAIN: Final = re.compile(r"\.[0-9]+$")
 
 
 def listed(names: Sequence[str], more: Sequence[str] = ()) -> str:

@@ -9,6 +9,7 @@ number.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,8 +36,12 @@ ONLY_ASSET: Final = "asset-0"
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 """``Table.time_ns`` of a row without a usable time."""
 _SURE: Final = 24
+_CLOCK_ROW: Final = r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?\s*([AaPp]\.?[Mm]\.?)?$"
+_DATE_ROW: Final = r"^([0-9]{1,4}[-/. ]([0-9]{1,2}|\p{L}{3,9})[-/. ][0-9]{1,4})$"
 _DAY_1970, _DAY_2000, _DAY_2100 = 25_569, 36_526, 73_051
 """Days since 1899-12-30."""
+_DAY_0_MATLAB: Final = 693_960
+"""1899-12-30, in MATLAB's days."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +119,7 @@ def event_times(
         array = trimmed_texts(pa.chunked_array([array]))
         if rules.formats:
             return _times_one_by_one(path, array, tracks, rules, refused)
+        array = _under_dates(array, refused, notes)
         array = _compact_dates(_recognised(array), notes)
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
         array = _serial_days(array, rules, notes)
@@ -146,13 +152,33 @@ def event_times(
     fits = present & (number >= 0) & (number <= INT64_MAX // scale)
     for row in np.flatnonzero(~fits).tolist():
         if not present[row]:
-            refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, "no time", None)
+            refused.setdefault(row, RefusedRow(Reason.BAD_TIMESTAMP, "no time", None))
         else:
             rule = "before 1970" if number[row] < 0 else "beyond the year 2262"
             value = int(number[row])
             refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, f"{value} is {rule}", value)
     time_ns: Ints = np.where(fits, number * np.where(fits, scale, 0), NO_TIME)
     return Times(time_ns, zoneless, tuple(notes))
+
+
+def _under_dates(array: pa.Array, refused: dict[int, RefusedRow], notes: list[str]) -> pa.Array:
+    """Times of day with the date of the row above them that holds a date alone; else unchanged.
+
+    Rows of dates are no readings: they are refused.
+    """
+    clock = pc.fill_null(pc.match_substring_regex(array, _CLOCK_ROW), False)
+    if 2 * (pc.sum(clock).as_py() or 0) <= len(array):
+        return array
+    date = pc.fill_null(pc.match_substring_regex(array, _DATE_ROW), False)
+    if not pc.any(date).as_py():
+        return array
+    dates = pc.fill_null_forward(pc.if_else(date, array, pa.scalar(None, pa.string())))
+    joined = _joined(pa.chunked_array([dates]), pa.chunked_array([array]))
+    rows = np.flatnonzero(date.to_numpy(zero_copy_only=False)).tolist()
+    for row, text in zip(rows, array.filter(date).to_pylist(), strict=True):
+        refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, "names the day of the rows below it", text)
+    notes.append(f"{len(rows)} rows hold the date of the rows below them, and no readings")
+    return pc.if_else(clock, joined, pc.if_else(date, pa.scalar(None, pa.string()), array))
 
 
 def _joined(date: pa.ChunkedArray, clock: pa.ChunkedArray) -> pa.Array:
@@ -196,7 +222,7 @@ def _compact_dates(array: pa.Array, notes: list[str]) -> pa.Array:
 
 
 def _serial_days(array: pa.Array, rules: TimeRules, notes: list[str]) -> pa.Array:
-    """Numbers that are days since 1899-12-30, as spreadsheets count them, as times; else unchanged.
+    """Numbers that are days since 1899-12-30, as spreadsheets count them, or MATLAB's, as times; else unchanged.
 
     They are known by their size (years 2000 to 2099) and by fractions finer than a thousandth.
     """
@@ -204,12 +230,16 @@ def _serial_days(array: pa.Array, rules: TimeRules, notes: list[str]) -> pa.Arra
         return array
     days = np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     known = days[np.isfinite(days)]
+    since = "1899-12-30, as spreadsheets write them"
+    if len(known) and known.min() >= _DAY_2000 + _DAY_0_MATLAB and known.max() <= _DAY_2100 + _DAY_0_MATLAB:
+        days, known = days - _DAY_0_MATLAB, known - _DAY_0_MATLAB
+        since = "the year 0, as MATLAB writes them"
     if not len(known) or known.min() < _DAY_2000 or known.max() > _DAY_2100:
         return array
     fine = np.abs(known * 1000 - np.rint(known * 1000)) > 1e-3
     if 2 * fine.sum() < len(known):
         return array
-    notes.append("times are read as days since 1899-12-30, as spreadsheets write them")
+    notes.append(f"times are read as days since {since}")
     ms = np.rint((np.where(np.isfinite(days), days, 0.0) - _DAY_1970) * 86_400_000)
     return pa.array(ms.astype("M8[ms]"), mask=~np.isfinite(days))
 
@@ -242,7 +272,7 @@ def _recognised(array: pa.Array) -> pa.Array:
             return array.cast(kind)
         except pa.ArrowInvalid:
             continue
-    if pc.all(pc.match_substring_regex(array, r"^[0-9]{5}[.,][0-9]+$")).as_py():  # days of a spreadsheet
+    if pc.all(pc.match_substring_regex(array, r"^[0-9]{5,6}[.,][0-9]+$")).as_py():  # days
         return pc.replace_substring(array, ",", ".").cast(pa.float64())
     return array
 
@@ -269,7 +299,7 @@ def _times_one_by_one(
     texts = array.take(pa.array(left)).to_pylist()
     for row, found in zip(left.tolist(), texts, strict=True):
         if found is None or found != found:
-            refused[row] = RefusedRow(Reason.BAD_TIMESTAMP, "no time", None)
+            refused.setdefault(row, RefusedRow(Reason.BAD_TIMESTAMP, "no time", None))
             continue
         if isinstance(found, float) and found.is_integer():
             found = int(found)
@@ -281,7 +311,9 @@ def _times_one_by_one(
             if isinstance(found, str):
                 unread = unread or f"row {row} (the first is 0): {checked.detail}"
     if unread and (times == NO_TIME).all():
-        raise InputError(f"{path}: no time can be read; {unread}")
+        clocks = all(re.match(_CLOCK_ROW, text) for text in texts[:_SURE] if isinstance(text, str))
+        hint = "; these are times of day: a column (--time DATE,TIME) or a row above them must have the date"
+        raise InputError(f"{path}: no time can be read; {unread}{hint if clocks else ''}")
     return Times(times, zoneless + decoder.zoneless, (note,) if note is not None else ())
 
 

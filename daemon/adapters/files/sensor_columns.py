@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,8 @@ _MOST_STATES: Final = 12
 """Different texts of a column that may be states of a machine."""
 _LONGEST_WORD: Final = 64
 _GOOD_WORDS_SHOWN: Final = 32
+_ENOUGH_CODES: Final = 20
+"""Rows, at least, by which a code of quality without a known meaning is taken for the good one."""
 _NO_RECORD: Final = Record(0, None, b"", 0)
 
 
@@ -286,8 +288,27 @@ class SensorColumns:
             for found in encoded.dictionary.to_pylist()
         ]
         codes = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+        if given is None or not (given.good or given.bad or given.code):
+            known = list(self._by_the_commonest(name, encoded.dictionary.to_pylist(), known, codes))
         mask: Mask = np.array([*known, True], bool)[codes]
         return mask
+
+    def _by_the_commonest(
+        self, name: str, found: Sequence[Any], known: Sequence[bool], codes: Ints
+    ) -> Sequence[bool]:
+        """Which codes are good where none is by the known conventions: they are of another, whose commonest is good."""
+        times = np.bincount(codes, minlength=len(known) + 1)[: len(known)]
+        total = int(times.sum())
+        if total < _ENOUGH_CODES or any(known):
+            return known
+        words = [isinstance(each, str) and not each.strip().isdigit() for each in found]
+        commonest = int(times.argmax())
+        if any(words) or 2 * int(times[commonest]) <= total:
+            return known
+        note = f"{shown(name)}: {found[commonest]} is said of most rows, and taken for good"
+        if note not in self.notes:
+            self.notes.append(note)
+        return [i == commonest for i in range(len(known))]
 
     def _note_states(self, texts: Iterable[str]) -> None:
         """How columns of few texts become sensors."""

@@ -32,17 +32,19 @@ from daemon.adapters.files.cells import (
 from daemon.adapters.files.columns import Columns, read_columns
 from daemon.adapters.files.long_tables import Pivoted, SensorLines, pivot
 from daemon.adapters.files.oddities import contradicting, likely_sentinels, same_keys, telling_apart
-from daemon.adapters.files.roles import Roles, find_roles, listed, unit_in
+from daemon.adapters.files.roles import Roles, find_roles, listed, unit_in, zone_in
 from daemon.adapters.files.row_keys import (
     NO_TIME,
     ONLY_ASSET,
     RefusedRow,
     TimeRules,
+    Times,
     assets_of,
     event_times,
 )
 from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
+from daemon.adapters.files.time_parts import joined
 from daemon.documents import shown
 from daemon.domain import NO_CONDITION, SYNTHETIC, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
@@ -60,6 +62,8 @@ _MOST_ADDED: Final = 1e9
 _LATEST_NS: Final = 8 * 10**18
 _UNITS: Final = ("s", "ms", "us", "ns")
 _TWO_DAYS_NS: Final = 2 * 86_400 * 10**9
+_YEAR_NS: Final = 366 * 86_400 * 10**9
+_DATE_AND_CLOCK: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,10 +243,11 @@ def read_table(
         reading.day_first,
         cells.written_as_in_europe,
     )
-    times = event_times(
-        path, [columns.table[name] for name in roles.time], asset_codes.astype(np.int64), rules, refused
-    )
+    times = event_times(path, _times_of(columns, roles), asset_codes.astype(np.int64), rules, refused)
+    times = _as_named(times, roles.time, reading)
     notes += times.notes
+    if roles.millis is not None:
+        _add(times.time_ns, columns, roles.millis, "ms")
     for name in added:
         _add(times.time_ns, columns, name, reading.plus_unit)
     again = [name for name in found if _is_time(name, found[name], times.time_ns)]
@@ -293,16 +298,48 @@ def read_table(
     )
 
 
+def _times_of(columns: Columns, roles: Roles) -> list[pa.ChunkedArray]:
+    """The column of times, the two of dates and of times of day, or the one that parts make."""
+    found = [columns.table[name] for name in roles.time]
+    if len(found) <= _DATE_AND_CLOCK:
+        return found
+    numbers = [_numbers_of(column) for column in found]
+    return [pa.chunked_array([joined(roles.time, numbers)])]
+
+
+def _numbers_of(column: pa.ChunkedArray) -> Floats:
+    """(N,) the numbers of a column, NaN where a cell holds none."""
+    if is_numeric(column.type):
+        return as_floats(column)
+    read = Cells.of(column).numbers({}, comma=False) if has_text_form(column.type) else None
+    return np.full(len(column), np.nan) if read is None else read.values
+
+
+def _as_named(times: Times, names: Sequence[str], reading: TableReading) -> Times:
+    """The times in UTC where the name of their column says in which zone they are, and nothing else does."""
+    ahead = next((minutes for name in names if (minutes := zone_in(name)) is not None), None)
+    there = times.time_ns != NO_TIME
+    if ahead is None or reading.timezone is not None or times.zoneless < there.sum():
+        notes = times.notes
+        if there.any() and int(times.time_ns[there].max()) < _YEAR_NS:
+            notes = (
+                *notes,
+                f"{listed(names)} counts from 0: read as seconds since 1970, so that dates and hours say nothing",
+            )
+        return replace(times, notes=notes)
+    shift = ahead * 60 * 10**9
+    note = f"times are {ahead / 60:g} h ahead of UTC, as {shown(names[0])} says"
+    return replace(
+        times,
+        time_ns=np.where(there, times.time_ns - shift, times.time_ns),
+        zoneless=0,
+        notes=(*times.notes, note) if ahead else times.notes,
+    )
+
+
 def _add(time_ns: Ints, columns: Columns, name: str, unit: str) -> None:
     """Add a column of numbers to the times, in place; a cell that holds none adds nothing."""
-    column = columns.table[name]
-    if is_numeric(column.type):
-        numbers = as_floats(column)
-    else:
-        read = Cells.of(column).numbers({}, comma=False) if has_text_form(column.type) else None
-        if read is None:
-            return
-        numbers = read.values
+    numbers = _numbers_of(columns.table[name])
     rows = np.flatnonzero(
         (np.abs(time_ns) < _LATEST_NS) & (time_ns != NO_TIME) & (np.abs(numbers) < _MOST_ADDED)
     )

@@ -17,9 +17,12 @@ from daemon.adapters.field_names import NAMES, Role, bare
 from daemon.adapters.files.row_keys import ONLY_ASSET
 from daemon.adapters.sample.encodings import Decoding, find_decoding
 from daemon.adapters.sample.measurements import told_apart
+from daemon.adapters.sample.places import items_of
 from daemon.adapters.sample.roles import is_bookkeeping
 from daemon.adapters.sample.shapes import shapes_of
 from daemon.adapters.sample.survey import Candidate, Survey, path_text, survey
+from daemon.adapters.sample.trust import quality_choice
+from daemon.adapters.sample.unreadable import unreadable_time
 from daemon.config.input_notation import parse_mapping
 from daemon.config.presets import CUSTOM, preset_document, preset_names
 from daemon.documents import counted
@@ -174,9 +177,6 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
     few = records[:: max(len(records) // _PROBED, 1)]
     for at, candidate in enumerate(_candidates(trees, decoding)):
         glance = _survey(candidate, few)
-        if glance is not None and not glance.found and glance.untrusted and "quality" in candidate.input:
-            candidate = _trusting(candidate)
-            glance = _survey(candidate, few)
         if glance is None or not glance.found:
             continue
         found = _survey(candidate, records)
@@ -195,15 +195,6 @@ def _ranked(records: Sequence[Record], decoding: Decoding) -> list[tuple[tuple[A
         key = (round(found.share, 1), plausible, round(known, 1), found.found, candidate.rank, -missed, -at)
         ranked.append((key, found))
     return sorted(ranked, key=lambda each: each[0], reverse=True)
-
-
-def _trusting(candidate: Candidate) -> Candidate:
-    """The candidate without its quality, which makes every value bad: its codes mean something else."""
-    place = candidate.input["quality"]
-    key = "value" if "value" in candidate.input else "leaves"
-    why = f"{candidate.reasons.get(key, '')}; {place} is no quality: it would make all values bad"
-    document = {name: value for name, value in candidate.input.items() if name != "quality"}
-    return replace(candidate, input=document, reasons=dict(candidate.reasons) | {key: why})
 
 
 def _other(
@@ -272,10 +263,27 @@ def _candidates(trees: Sequence[tuple[Record, Any]], decoding: Decoding) -> Iter
         over = {} if decoding.rule is None or "decode" in document else {"decode": decoding.rule}
         candidate = Candidate(name, over)
         yield candidate
+        if (marked := _with_quality(candidate, trees)) is not None:
+            yield marked
         if (told := told_apart(candidate, in_blocks(records, TRIED))) is not candidate:
             yield told
         yield from _completed(candidate, few)
     yield from shapes_of(records, [tree for _, tree in trees], decoding.rule)
+
+
+def _with_quality(candidate: Candidate, trees: Sequence[tuple[Record, Any]]) -> Candidate | None:
+    """A preset of plain rows with the field that says whether all values of a message are to be trusted."""
+    if candidate.format not in ("flat", "wide"):
+        return None
+    items = items_of(".", [record for record, _ in trees], [tree for _, tree in trees])
+    found = quality_choice(items.levels[0], of_row=True)
+    if found is None:
+        return None
+    return replace(
+        candidate,
+        input=dict(candidate.input) | {"quality": found.document},
+        reasons=dict(candidate.reasons) | {"quality": found.reason},
+    )
 
 
 def _completed(candidate: Candidate, records: Sequence[Record]) -> Iterator[Candidate]:
@@ -553,6 +561,8 @@ def _what_lacks(trees: Sequence[Any], records: Sequence[Record]) -> str:
             + ", ".join(NAMES[Role.TIME][:6])
             + " ...): name it with input: {time: FIELD, ...}, or $timestamp for the record's own"
         )
+    if (unread := unreadable_time(records[: len(trees)], trees)) is not None:
+        return unread
     return (
         "no field holds numbers, or a sensor's name beside a value: write input: {asset: PATH, time: PATH,"
         " leaves: {under: PATH}} for numbers by name, or {sensor: PATH, value: PATH} for one reading a message"

@@ -25,6 +25,12 @@ from daemon.stream.rejection import RejectedError
 LOOKED_AT: Final = 100
 """Records, at most, that are looked at."""
 _LINE_PROTOCOL: Final = re.compile(rb"(?:[^\s,\\]|\\.)+(?:,(?:[^\s\\]|\\.)+)? [^\s=]+=\S.*")
+_GRAPHITE: Final = re.compile(
+    rb"[^\s,;{}\"']+ [+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)? [0-9]{10}(?:\.[0-9]+)?\s*"
+)
+"""A line of Graphite: path, value, seconds since 1970."""
+_PROMETHEUS: Final = re.compile(rb"[A-Za-z_:][A-Za-z0-9_:]*\{[^{}]*\} \S+(?: [0-9]{13})?\s*")
+"""A sample of Prometheus' text format."""
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{8,}={0,2}")
 _PLAIN_NUMBER: Final = re.compile(rb"\s*[+-]?[0-9]+(?:[.,][0-9]+)?\s*")
 
@@ -72,6 +78,16 @@ _NAMED: Final = {
     "cbor": Decoding("CBOR", "cbor"),
     "influx": Decoding("Influx line protocol", "influx"),
     "number": Decoding("plain numbers, which name neither a sensor nor a time", {"kind": "text"}),
+    "graphite": Decoding(
+        "Graphite's lines of path, value and time",
+        {"kind": "csv", "delimiter": " ", "columns": ["path", "value", "time"]},
+    ),
+    "prometheus": Decoding(
+        "samples of Prometheus' text format; one a record, write input: {decode: text, asset: {from: value, match:"
+        " 'instance=\"([^\"]+)\"'}, sensor: {from: value, match: '^([^{ ]+)'}, value: 'values[-2]', time: 'values[-1]'},"
+        " or without a time in them value: 'values[-1]', time: $timestamp",
+        None,
+    ),
     "csv": Decoding("lines of comma-separated cells", "csv"),
     "blank": Decoding("nothing: the records have no value", None),
     "text": Decoding("a text that is no JSON", None),
@@ -151,6 +167,10 @@ def _look_of_text(value: bytes) -> str | None:
             return "base64"
         if inner is not None and inner[:2] == b"\x1f\x8b":
             return "base64 gzip"
+    if lines and all(_GRAPHITE.fullmatch(line) for line in lines[:20]):
+        return "graphite"
+    if lines and all(_PROMETHEUS.fullmatch(line) for line in lines[:20]):
+        return "prometheus"
     if all(_LINE_PROTOCOL.fullmatch(line) for line in lines[:20]):
         return "influx"
     if len({line.count(b",") for line in lines}) == 1 and lines[0].count(b",") > 0:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Final
 
+from daemon.adapters.field_names import Role, named
 from daemon.adapters.sample.survey import path_text
-from daemon.config.input_notation import parse_path
+from daemon.config.input_notation import parse_each
 from daemon.domain import Record
 from daemon.mapping import Elements, Key, Members, Path
+from daemon.stream.dates import LONGEST, date_ns, plain_iso
 from daemon.stream.extract.items import compile_each
 from daemon.stream.extract.numbers import NotANumberError, number_of
 from daemon.stream.rejection import RejectedError
@@ -59,7 +62,10 @@ def _arrays(tree: Any, way: str, found: set[str], depth: int) -> None:
                 _arrays(each, f"{way}[]", found, depth + 1)
     elif type(tree) is dict:
         some = list(tree.items())[:64]
-        if _alike([value for _, value in some]) and (len(some) > 1 or not way):
+        alike = _alike([value for _, value in some])
+        if not alike and _hold_readings([value for _, value in some]):
+            found.add(f"{way}.*" if way else "*")
+        if alike and (len(some) > 1 or not way):
             members = f"{way}.*" if way else "*"
             if type(some[0][1]) is dict:
                 found.add(members)
@@ -78,6 +84,12 @@ def _alike(values: Sequence[Any]) -> bool:
     return bool(values) and all(type(v) is list and v and type(v[0]) is dict for v in values)
 
 
+def _hold_readings(values: Sequence[Any]) -> bool:
+    """Whether several members of an object are objects with a value of their own, beside members that are none."""
+    inner = [value for value in values if type(value) is dict]
+    return len(inner) > 1 and bool(named(set.intersection(*(set(value) for value in inner)), Role.VALUE))
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """The items that ``each`` finds in a sample: N of them.
@@ -86,23 +98,39 @@ class Items:
     Each place has N values, ``ABSENT`` (None here) where there is none.
     """
 
-    each: str
+    each: str | Mapping[str, Any]
     records: Sequence[Record]  # (N,) the record of each item
     messages: int  # that have items
     levels: Sequence[Mapping[Way, Sequence[Any]]]
     names: Sequence[str | None]  # (N,) the key that ``*`` bound
+    beside: bool = False  # whether ``each`` finds single values too
 
     def __len__(self) -> int:
         return len(self.records)
 
+    def numbers_parts(self, way: Way) -> bool:
+        """Whether whole numbers at a place are different ones within each message, and the same in most messages."""
+        by_message: dict[int, list[Any]] = {}
+        for record, value in zip(self.records, self.levels[0][way], strict=True):
+            by_message.setdefault(id(record), []).append(value)
+        found = [tuple(values) for values in by_message.values()]
+        if not all(
+            type(value) is int or (type(value) is str and value.isdigit()) for some in found for value in some
+        ):
+            return False
+        distinct = all(len(set(map(str, some))) == len(some) for some in found)
+        several = 2 * sum(len(some) > 1 for some in found) > len(found)
+        return distinct and several and len(set(map(str, self.levels[0][way]))) <= 2 * max(map(len, found))
 
-def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Items:
+
+def items_of(each: str | Mapping[str, Any], records: Sequence[Record], trees: Sequence[Any]) -> Items:
     """The items of a sample, and their places."""
-    path = parse_path(each, exploding=True)
+    (path,) = parse_each(each)
     find = compile_each((path,))
     scopes: list[Any] = []
     owners: list[Record] = []
     messages = 0
+    beside = False
     for record, tree in zip(records, trees, strict=True):
         found = find(tree) or []
         messages += bool(found)
@@ -110,6 +138,8 @@ def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Item
             if type(scope[0]) is dict:
                 scopes.append(scope)
                 owners.append(record)
+            else:
+                beside = beside or scope[1] is not None
         if len(scopes) >= MOST_ITEMS:
             break
     inner = _names_before_explosions(path)
@@ -123,7 +153,7 @@ def items_of(each: str, records: Sequence[Record], trees: Sequence[Any]) -> Item
         next((s[1] for s in (scope, scope[2]) if s is not None and s[1] is not None), None)
         for scope in scopes
     ]
-    return Items(each, owners, messages, levels, bound)
+    return Items(each, owners, messages, levels, bound, beside)
 
 
 def _names_before_explosions(path: Path) -> list[Way | None]:
@@ -196,12 +226,36 @@ def are_times(values: Sequence[Any]) -> bool:
 
 def time_of(value: Any) -> int | None:
     """The event time that a value would be, in nanoseconds; None if it is none."""
-    if type(value) is bool or type(value) is list:
+    if type(value) is bool:
         return None
     try:
+        if type(value) is str:
+            return _text_time(value)
         return event_time_ns(value)
     except RejectedError:
         return None
+
+
+def _text_time(text: str) -> int:
+    """The time that a text is; of dates in which either of two numbers may be the month, in one of the orders."""
+    if len(text) <= LONGEST and text[4:5] != "-":
+        for day_first in (False, True):
+            try:
+                if (written := date_ns(text, UTC, day_first)) is not None:
+                    return written[0]
+                break
+            except RejectedError:
+                if day_first:
+                    raise
+    return event_time_ns(plain_iso(text) if len(text) <= LONGEST else text)
+
+
+def may_be_time_texts(values: Sequence[Any]) -> bool:
+    """Whether what is there are texts, or arrays of numbers, that may be meant as times: with digits, and different."""
+    there = present(values)
+    return bool(there) and all(
+        (type(value) is str and any(c.isdigit() for c in value)) or type(value) is list for value in there
+    )
 
 
 def are_texts(values: Sequence[Any]) -> bool:
@@ -216,3 +270,13 @@ def are_blocks(values: Sequence[Any]) -> bool:
     """Whether what is there are arrays of numbers, of two samples at least."""
     there = present(values)
     return bool(there) and all(type(value) is list and len(value) > 1 for value in there)
+
+
+def are_short(values: Sequence[Any]) -> bool:
+    """Whether arrays of numbers are a few values of one moment, phases or registers, and no samples of a signal."""
+    lengths = {len(value) for value in present(values)}
+    return len(lengths) == 1 and lengths.pop() <= MOST_PHASES
+
+
+MOST_PHASES: Final = 16
+"""Elements of an array that are sensors each; a longer one is a block of samples."""

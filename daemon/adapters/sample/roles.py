@@ -12,6 +12,7 @@ from daemon.adapters.sample.survey import path_text
 from daemon.domain import RECORD_KEY, RECORD_TIMESTAMP
 from daemon.stream.decode.json_text import json_tree
 from daemon.stream.rejection import RejectedError
+from daemon.stream.timestamps import is_epoch_number
 
 BOOKKEEPING: Final = frozenset(
     {
@@ -32,6 +33,7 @@ BOOKKEEPING: Final = frozenset(
             "qos",
             "alias",
             "offset",
+            "interval",
             "partition",
             "fport",
             "fcnt",
@@ -39,13 +41,24 @@ BOOKKEEPING: Final = frozenset(
             "id",
             "uid",
         ),
-        *("quality", "q", "qualitycode", "statuscode", "opcquality"),
+        *("quality", "q", "qc", "qualitycode", "statuscode", "opcquality"),
     }
 )
 """Names of numbers that measure nothing."""
 RATES: Final = frozenset(
     {"fs", "rate", "samplerate", "samplingrate", "samplefrequency", "samplingfrequency", "frequency", "hz"}
 )
+NUMBERED: Final = frozenset(
+    {
+        *("addr", "address", "reg", "register", "registeraddress", "index", "idx", "channel", "ch", "chan"),
+        *("id", "no", "nr", "number", "num", "tagid", "sensorid", "pointid", "port", "input", "slot"),
+    }
+)
+"""Names of whole numbers that may tell the readings of a message apart."""
+_GENERIC_TAILS: Final = frozenset(
+    {"state", "status", "value", "val", "data", "get", "json", "raw", "reading", "telemetry", "cv", "pv"}
+)
+"""Ends of ids that name no quantity: ``pump7/temperature/state``."""
 _SEPARATORS: Final = ("/", ".", ":", "|", "#", "_", "-")
 _CERTAIN_SEPARATORS: Final = frozenset("/.:|#")
 
@@ -53,7 +66,7 @@ _CERTAIN_SEPARATORS: Final = frozenset("/.:|#")
 UNITS_AND_QUALITY: Final = frozenset(
     {
         *("unit", "units", "uom", "unitofmeasurement", "engineeringunit", "u"),
-        *("quality", "q", "status", "state"),
+        *("quality", "q", "qc", "status", "state"),
     }
 )
 
@@ -96,6 +109,10 @@ def look_like_times(way: Way, values: Sequence[Any]) -> bool:
     if not are_times(there):
         return False
     if all(type(value) is str for value in there):
+        return all(  # 1.2.10 is a version and no date
+            ":" in value or value[4:5] == "-" or is_epoch_number(value) for value in there
+        )
+    if any(type(value) is list for value in there):
         return True
     return len(set(there)) > 1 or len(there) == 1
 
@@ -157,25 +174,36 @@ def text_of(found: bytes | None) -> str:
         return ""
 
 
-def split_ids(ids: Sequence[Any]) -> tuple[str, list[str]] | None:
-    """The separator at whose last place ids part into an asset and a sensor, with the ids; None if they do not.
+def split_ids(ids: Sequence[Any]) -> tuple[str, list[str], str] | None:
+    """How ids part into an asset and a sensor: the separator at whose last place, the ids, and what comes after both.
 
     They do if every id has it and the assets times the sensors are not many more than the ids; a dash or an
-    underscore must part several assets with the same sensors, for names have these too.
+    underscore must part several assets with the same sensors, for names have these too. What all ids end with and
+    what names no quantity (``/state``) comes after the sensor. None if they do not part.
     """
     texts = list(dict.fromkeys(map(str, ids)))
     for separator in _SEPARATORS:
-        parts = [text.rpartition(separator) for text in texts]
-        if not parts or not all(head and tail for head, _, tail in parts):
+        tail = _common_tail(texts, separator)
+        parts = [text.removesuffix(tail).rpartition(separator) for text in texts]
+        if not parts or not all(head and last for head, _, last in parts):
             continue
-        heads, tails = {head for head, _, _ in parts}, {tail for _, _, tail in parts}
-        filled = len(texts) / (len(heads) * len(tails))
+        heads, lasts = {head for head, _, _ in parts}, {last for _, _, last in parts}
+        filled = len(texts) / (len(heads) * len(lasts))
         if separator in _CERTAIN_SEPARATORS:
             if filled >= 0.5:
-                return separator, texts
-        elif len(heads) > 1 and len(tails) > 1 and filled == 1.0:
-            return separator, texts
+                return separator, texts, tail
+        elif len(heads) > 1 and len(lasts) > 1 and filled == 1.0:
+            return separator, texts, tail
     return None
+
+
+def _common_tail(texts: Sequence[str], separator: str) -> str:
+    """The end that all of several ids have after this separator, where it names no quantity and a sensor is before it."""
+    ends = {text.rpartition(separator)[2] for text in texts}
+    if len(texts) < 2 or len(ends) != 1 or bare(next(iter(ends))) not in _GENERIC_TAILS:
+        return ""
+    tail = separator + ends.pop()
+    return tail if all(separator in text.removesuffix(tail) for text in texts) else ""
 
 
 def opened(value: Any) -> Any:

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from daemon.adapters.field_names import Role, bare
+from daemon.adapters.sample.arrays import tables_of
 from daemon.adapters.sample.assets import ONLY, REPEATED, AssetFinder, Choice
+from daemon.adapters.sample.inner import open_inner
+from daemon.adapters.sample.moments import time_choice
 from daemon.adapters.sample.places import (
     Items,
     Way,
     are_blocks,
     are_numbers,
+    are_short,
     are_times,
     explosions,
     items_of,
     present,
 )
 from daemon.adapters.sample.roles import (
+    NUMBERED,
     RATES,
     UNITS_AND_QUALITY,
     are_flags,
@@ -35,18 +40,16 @@ from daemon.adapters.sample.roles import (
     field_of,
     hashable,
     listed,
-    look_like_times,
-    may_be_times,
     measures,
-    opened,
     ranked,
     source_text,
     split_ids,
 )
 from daemon.adapters.sample.survey import Candidate, comes_in_parts, path_text
+from daemon.adapters.sample.trust import quality_choice
 from daemon.config.presets import CUSTOM
 from daemon.documents import counted
-from daemon.domain import RECORD_TIMESTAMP, FieldNames, Format, Record
+from daemon.domain import FieldNames, Format, Record
 
 LOOKED_AT: Final = 1000
 """Messages that shapes are made from, at most."""
@@ -61,42 +64,17 @@ def shapes_of(records: Sequence[Record], trees: Sequence[Any], decode: Any = Non
         decode: the ``decode`` of ``input``, if it is not JSON.
     """
     some, looked_at = records[:LOOKED_AT], list(trees[:LOOKED_AT])
-    inner = _inner(looked_at)
+    inner = open_inner(looked_at)
     head: dict[str, Any] = {} if decode is None else {"decode": decode}
     if inner:
-        head["inner"] = [path_text(way) for way in inner]
+        head["inner"] = inner
     found: list[Candidate] = []
-    for each in explosions(looked_at):
+    ways: list[str | dict[str, Any]] = [*explosions(looked_at), *tables_of(looked_at)]
+    for each in ways:
         items = items_of(each, some, looked_at)
         if items.records and items.messages >= 0.2 * len(some):
             found += _Shaper(items, head).candidates()
     return found
-
-
-def _inner(trees: Sequence[Any]) -> list[Way]:
-    """Places of texts that are JSON objects or arrays themselves; their trees are put in their place."""
-    ways: Counter[Way] = Counter()
-    for tree in trees:
-        for way in _json_texts(tree, ()):
-            ways[way] += 1
-    often = sorted(way for way, count in ways.items() if count > _OFTEN * len(trees))
-    for tree in trees:
-        for way in often:
-            holder = tree
-            for name in way[:-1]:
-                holder = holder.get(name) if type(holder) is dict else None
-            if type(holder) is dict and (inner := opened(holder.get(way[-1]))) is not None:
-                holder[way[-1]] = inner
-    return often
-
-
-def _json_texts(tree: Any, way: Way) -> Iterable[Way]:
-    if type(tree) is dict and len(way) < 4:
-        for name, value in tree.items():
-            if type(value) is dict:
-                yield from _json_texts(value, (*way, name))
-            elif opened(value) is not None:
-                yield (*way, name)
 
 
 _BODIES: Final = frozenset({"payload", "body", "state"})
@@ -110,13 +88,14 @@ class _Shaper:
         self._items = items
         self._head = head if items.each == "." else head | {"each": items.each}
         self._own = items.levels[0]
-        self._time = self._find_time()
+        self._time = time_choice(items)
         numbers = {way: values for way, values in self._own.items() if are_numbers(values)}
         self._numbers = {way: values for way, values in numbers.items() if measures(way, values)}
         self._blocks = [way for way, values in self._own.items() if are_blocks(values)]
         self._rates = [way for way in self._numbers if bare(way[-1]) in RATES] if self._blocks else []
         for way in self._rates:
             del self._numbers[way]
+        self._short = [] if self._rates else [way for way in self._blocks if are_short(self._own[way])]
 
     def candidates(self) -> list[Candidate]:
         """Long and wide ones, as far as the items allow it."""
@@ -124,53 +103,6 @@ class _Shaper:
             return []
         found = [self._long(), self._keyed(), *self._wide(), self._waves()]
         return [candidate for candidate in found if candidate is not None]
-
-    # -------------------------------------------------------------- the time
-    def _find_time(self) -> Choice | None:
-        """Every place that is a time, the item's own first; the record's own time last."""
-        sources: list[str] = []
-        values: list[Any] = [None] * len(self._items)
-        reason = ""
-        for up, way, why in self._times():
-            column = self._items.levels[up][way]
-            if all(value is not None for value in values):
-                break
-            sources.append(source_text(up, way))
-            reason = reason or why
-            values = [new if old is None else old for old, new in zip(values, column, strict=True)]
-        stamped = all(record.timestamp_ns >= 0 for record in self._items.records)
-        if stamped and (not sources or None in values):
-            sources.append(RECORD_TIMESTAMP)
-            reason = reason or "no field is a time: the record's own is taken"
-            values = [
-                record.timestamp_ns if old is None else old
-                for old, record in zip(values, self._items.records, strict=True)
-            ]
-        if not sources:
-            return None
-        return Choice(sources[0] if len(sources) == 1 else sources, reason, values)
-
-    def _times(self) -> list[tuple[int, Way, str]]:
-        found: list[tuple[int, Way, str]] = []
-        for up, level in enumerate(self._items.levels):
-            named_so = [way for way in ranked(level, Role.TIME) if may_be_times(level[way])]
-            by_look = [w for w, v in level.items() if w not in named_so and look_like_times(w, v)]
-            found += [(up, way, "named like a time") for way in named_so]
-            found += [
-                (up, way, "its values look like times") for way in sorted(by_look, key=lambda w: (len(w), w))
-            ]
-            if found:  # further out there are the times at which something was sent
-                further = [
-                    (up + 1 + i, way, "named like a time")
-                    for i, outer in enumerate(self._items.levels[up + 1 :])
-                    for way in ranked(outer, Role.TIME)[:1]
-                    if may_be_times(outer[way])
-                ]
-                return found + further
-        if not found:  # so that its own reason is heard
-            for up, level in enumerate(self._items.levels):
-                found += [(up, way, "named like a time") for way in ranked(level, Role.TIME)[:1]]
-        return found
 
     def _find_asset(
         self, sensors: Sequence[Any], taken: set[tuple[int, Way]], *, named_only: bool = False
@@ -200,6 +132,7 @@ class _Shaper:
         if sensor is None:
             return None
         up, way, reason = sensor
+        others = [each for each in others if up or each != way]
         names = self._items.levels[up][way]
         if others and self._one_each(names, (up, way)):
             return None
@@ -208,15 +141,24 @@ class _Shaper:
         if others:
             reasons["value"] += f"; left out: {', '.join(map(path_text, others[:8]))}"
         if (split := split_ids(present(names))) is not None:
-            separator, ids = split
+            separator, ids, tail = split
+            end = re.escape(tail)
             asset = Choice(
-                {"from": source_text(up, way), "match": f"^(?<asset>.+){re.escape(separator)}"},
-                f"what is before the last {separator!r} of {path_text(way)}",
-                [None if name is None else str(name).rpartition(separator)[0] for name in names],
+                {
+                    "from": source_text(up, way),
+                    "match": f"^(?<asset>.+){re.escape(separator)}"
+                    + (f"[^{re.escape(separator)}]+{end}$" if tail else ""),
+                },
+                f"what is before the last {separator!r} of {path_text(way)}"
+                + (f", {tail} left out" if tail else ""),
+                [
+                    None if name is None else str(name).removesuffix(tail).rpartition(separator)[0]
+                    for name in names
+                ],
             )
             document["sensor"] = {
                 "from": source_text(up, way),
-                "match": f"(?<sensor>[^{re.escape(separator)}]+)$",
+                "match": f"(?<sensor>[^{re.escape(separator)}]+){end}$",
             }
             reasons["sensor"] = f"{reason}; its texts are an asset and a sensor in one, as {ids[0]!r}"
             taken = self._find_asset(names, {(up, way)}, named_only=True)
@@ -236,7 +178,7 @@ class _Shaper:
     def _sensor(self, value: Way) -> tuple[int, Way, str] | None:
         for up, level in enumerate(self._items.levels):
             for way in ranked(level, Role.SENSOR):
-                if are_names(level[way]):
+                if are_names(level[way]) and len(present(level[way])) > _OFTEN * len(self._items):
                     return up, way, "named like a sensor"
         inside = self._items.each != "."
         for way in [*ranked(self._own, Role.ASSET), *self._own]:
@@ -246,6 +188,9 @@ class _Shaper:
             several = len(set(present(texts))) > 1
             if (inside and several) or split_ids(present(texts)) is not None:
                 return 0, way, "its texts tell the readings of one time apart"
+        for way in self._own if inside else ():
+            if bare(way[-1]) in NUMBERED and way != value and self._items.numbers_parts(way):
+                return 0, way, "numbers of the readings of a message, the same in each"
         for way in self._own:
             if inside and bare(way[-1]) == "alias" and way != value and are_numbers(self._own[way]):
                 return (
@@ -261,15 +206,15 @@ class _Shaper:
         values = [w for w in ranked(self._own, Role.VALUE) if are_numbers(self._own[w])]
         if not values or any(name is None for name in names):
             return None
-        document = {"sensor": "$name", "value": path_text(values[0])}
+        document: dict[str, Any] = {"sensor": "$name", "value": path_text(values[0])}
         reasons = {"sensor": "the names of the fields are the sensors"}
         return self._made(self._find_asset(names, set()), *self._with_marks(document, reasons), merged=True)
 
     def _wide(self) -> list[Candidate]:
         """Numbers with names of their own, below one field or anywhere."""
-        if not self._numbers:
+        ways = [*self._numbers, *self._short]
+        if not ways or self._items.beside:
             return []
-        ways = list(self._numbers)
         common = common_way(ways)
         unders = {common: ways}
         holders = Counter(way[0] for way in ways if len(way) > 1)
@@ -281,20 +226,21 @@ class _Shaper:
 
     def _leaves(self, under: Way, ways: Sequence[Way]) -> Candidate | None:
         sensors = [
-            frozenset(i for i, way in enumerate(ways) if self._numbers[way][at] is not None)
+            frozenset(i for i, way in enumerate(ways) if self._own[way][at] is not None)
             for at in range(len(self._items))
         ]
         names = self._items.names
         asset = self._find_asset(sensors, set())
         bound = all(name is not None for name in names) and (
-            len(set(names)) > 1 or self._items.each[0] == "*"
+            len(set(names)) > 1 or str(self._items.each).startswith("*")
         )
         if bound and (asset is None or asset.document == ONLY):
             asset = Choice("$name", "the names of the fields are the assets", names)
         if asset is None or self._time is None:
             return None
         merged = self._is_split(asset, sensors)
-        typed = self._typed(under, ways, asset, merged)
+        quality = self._quality_of_rows(ways)
+        typed = self._typed(under, ways, asset, merged) if quality is None else None
         if typed is not None:
             return typed
         left_out = self._left_out(under, ways, asset)
@@ -304,13 +250,26 @@ class _Shaper:
         reasons = {"leaves": counted(len(ways), "number") + (f" below {path_text(under)}" if under else "")}
         if left_out:
             reasons["leaves"] += "; `except` has what measures nothing: take a name out to read it"
-        arrays = [path_text(way) for way in self._blocks if way[: len(under)] == under]
+        if any(way in self._short for way in ways):
+            leaves["arrays"] = True
+            reasons["leaves"] += "; an element of a short array is a sensor, by its place: values.0, values.1"
+        arrays = [path_text(way) for way in self._blocks if way[: len(under)] == under and way not in ways]
         if arrays:
             reasons["leaves"] += (
                 f"; of {', '.join(arrays[:4])}, of numbers in an array, nothing is read: name them"
                 f" instead, as fields: {{a: '{arrays[0]}[0]', b: '{arrays[0]}[1]'}}"
             )
-        return self._made(asset, {"leaves": leaves}, reasons, merged=merged)
+        document: dict[str, Any] = {"leaves": leaves}
+        if quality is not None:
+            document["quality"], reasons["quality"] = quality.document, quality.reason
+        return self._made(asset, document, reasons, merged=merged)
+
+    def _quality_of_rows(self, ways: Sequence[Way]) -> Choice | None:
+        """What says of all values of an item whether they are to be trusted; beside them, or around the items."""
+        for up, level in enumerate(self._items.levels):
+            if (found := quality_choice(level, up, () if up else ways, of_row=True)) is not None:
+                return found
+        return None
 
     def _left_out(self, under: Way, ways: Sequence[Way], asset: Choice) -> list[str]:
         """Leaves (or whole branches) below ``under`` that hold no measurements, by their first names."""
@@ -398,7 +357,10 @@ class _Shaper:
         self, document: dict[str, Any], reasons: dict[str, str]
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Both with the quality and the unit that stand beside each value, if there are any."""
-        marks = {"quality": self._quality(), "unit": self._unit()}
+        marks = {"quality": quality_choice(self._own), "unit": self._unit()}
+        if self._items.beside:
+            document["skip"] = [{"item": document["value"], "absent": True, "name": "no_reading"}]
+            reasons["skip"] = "fields beside the readings, which have no value of their own"
         found = {key: choice for key, choice in marks.items() if choice is not None}
         return (
             document | {key: choice.document for key, choice in found.items()},
@@ -411,16 +373,4 @@ class _Shaper:
             values = present(self._own[way])
             if values and all(type(value) is str for value in values):
                 return Choice(path_text(way), "the unit of each value", values)
-        return None
-
-    def _quality(self) -> Choice | None:
-        """A field that is named like a quality and has few values."""
-        for way in ranked(self._own, Role.QUALITY):
-            values = present(self._own[way])
-            if (
-                values
-                and len(set(map(str, values))) <= 12
-                and (bare(way[-1]) != "status" or not are_numbers(values))
-            ):
-                return Choice(path_text(way), "a bad quality is a missing value", values)
         return None

@@ -102,8 +102,8 @@ def _role(name: str, table: Table, wanted: frozenset[str] | None) -> str:
     if name in table.conditions:
         return "condition"
     known = {roles.asset: "asset", roles.sensor: "names of sensors", roles.value: "values of sensors"}
-    if name in roles.time or name in known:
-        return "time" if name in roles.time else known[name]
+    if name in (*roles.time, roles.millis) or name in known:
+        return known.get(name, "time")
     sensor = table.reading.sensor_of(name)
     if roles.sensor is None and sensor in table.sensors:
         return "sensor" if wanted is None or sensor in wanted else "number, but no sensor of the stream"

@@ -9,7 +9,7 @@ import numpy as np
 
 from daemon.domain import Ints, Reason, Record
 from daemon.mapping import Origin, TimeRule
-from daemon.stream.extract.dates import LONGEST, date_ns, formatted_ns, plain_iso
+from daemon.stream.dates import LONGEST, date_ns, formatted_ns, plain_iso
 from daemon.stream.extract.paths import ABSENT, Scope
 from daemon.stream.extract.sources import absence, compile_sources, first_field
 from daemon.stream.extract.wrapped import unwrapped
@@ -58,7 +58,7 @@ def compile_time(
         item = scope[0]
         if field is None or type(item) is not dict or (found := item.get(field)) is None or found == "":
             found = ABSENT if read is None else read(scope, record)
-        if type(found) is int and plain and 10**11 <= found < 10**14:  # milliseconds
+        if type(found) is int and plain and 10**11 <= found < 10**13:  # milliseconds
             return found * 1_000_000
         if type(found) is str and plus is None and (ns := known.get(found)) is not None and ns >= 0:
             return ns

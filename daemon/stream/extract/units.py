@@ -189,5 +189,10 @@ class Units:
         return number * linear[0] + linear[1]
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit that can be converted."""
+    return _find(_plain(text)) is not None
+
+
 def _find(unit: str) -> _Unit | None:
     return _KNOWN.get(unit) or _IN_ANY_CASE.get(unit.casefold())

@@ -69,7 +69,7 @@ def test_the_user_names_columns(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=rf"{option}: .* has no such column; did you mean"):
             read(tmp_path, text, **known)
-    with pytest.raises(UsageError, match="--time names one column of times, or two"):
+    with pytest.raises(UsageError, match=r"--time names one column of times, two: .*, or those of year"):
         read(tmp_path, text, time=("moment", "who", "which"))
     with pytest.raises(UsageError, match="--sensor alone does not do"):
         read(tmp_path, text, time=("moment",), sensor="which")

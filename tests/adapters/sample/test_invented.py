@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from daemon.adapters.sample import derive
+from daemon.adapters.sample import derive, derive_of_topic
+from daemon.adapters.sample.survey import Candidate, survey
+from daemon.domain import Record
+from daemon.errors import InputError
 
 BEGIN = 1_764_397_200
 Message = Callable[[int], dict[str, Any]]
@@ -104,13 +108,297 @@ def test_sensors_and_assets_are_found_by_names_and_shapes(
 def test_marks_of_a_value_are_its_quality_or_nothing() -> None:
     assert derived(historian).written.input["quality"] == "Good"
     found = derived(points)
-    assert "quality" not in found.written.input
-    assert "qualityCode is no quality" in found.written.why["input.value"]
+    assert found.written.input["quality"] == {"from": "qualityCode", "good": ["0"]}
+    assert "'0' is said of most, and taken for good" in found.written.why["input.quality"]
 
 
-def test_arrays_of_numbers_are_said_to_be_left_out() -> None:
+def test_short_arrays_are_sensors_and_blocks_of_samples_are_said_to_be_left_out() -> None:
     found = derived(
         lambda i: {"gateway": "g", "ts": BEGIN + i, "load": i % 5, "registers": [200 + i % 7, 40]}
     )
+    assert found.spec.sensors == ("load", "registers.0", "registers.1")
+    found = derived(lambda i: {"gateway": "g", "ts": BEGIN + i, "load": i % 5, "signal": [i % 7, *range(40)]})
     assert found.spec.sensors == ("load",)
-    assert "registers[0]" in found.written.why["input.leaves"]
+    assert "signal[0]" in found.written.why["input.leaves"]
+
+
+def test_lines_of_graphite_are_readings() -> None:
+    lines = [
+        f"hall.p{i % 2}.{name} {value} {BEGIN + i // 2}"
+        for i in range(120)
+        for name, value in zip(("flow", "level"), waves(i), strict=True)
+    ]
+    found = derive([line.encode() for line in lines], name="s")
+    assert set(found.spec.sensors) == {"flow", "level"}
+    assert found.written.input is not None
+    assert found.written.input["asset"] == {"from": "path", "match": r"^(?<asset>.+)\."}
+
+
+def test_a_time_that_cannot_be_read_is_named_with_what_helps() -> None:
+    with pytest.raises(
+        InputError, match=r"when holds '8h05 on day 3', which is no time .* \{from: when, format:"
+    ):
+        derive(
+            [
+                json.dumps({"pump": "p", "when": f"8h{i:02d} on day 3", "flow": i % 7}).encode()
+                for i in range(5, 60)
+            ],
+            name="s",
+        )
+
+
+def waves(i: int) -> tuple[float, float]:
+    """A flow and a level; the flow of each tenth message is told as 0, by a sensor that is broken."""
+    return (0.0 if i % 10 == 3 else 200 + i % 7, 40 + i % 5)
+
+
+def clock(i: int) -> dict[str, Any]:
+    when = datetime.fromtimestamp(BEGIN + i, UTC)
+    flow, level = waves(i)
+    return {
+        "dev": "d-1",
+        "datum": when.strftime("%d.%m.%Y"),
+        "uhr": when.strftime("%H:%M:%S"),
+        "flow": flow,
+        "level": level,
+    }
+
+
+def nanos(i: int) -> dict[str, Any]:
+    flow, level = waves(i)
+    return {
+        "pump": "p",
+        "stamp": {"seconds": str(BEGIN + i), "nanos": 500_000_000},
+        "flow": flow,
+        "level": level,
+    }
+
+
+def american(i: int) -> dict[str, Any]:
+    when = datetime.fromtimestamp(BEGIN + i, UTC)
+    flow, level = waves(i)
+    return {"pump": "p", "when": when.strftime("%m/%d/%Y %I:%M:%S %p"), "flow": flow, "level": level}
+
+
+@pytest.mark.parametrize(
+    ("message", "time"),
+    [
+        (clock, {"join": ["datum", "uhr"], "with": " "}),
+        (nanos, {"seconds": "stamp.seconds", "nanos": "stamp.nanos"}),
+        (american, {"from": "when", "day_first": False}),
+    ],
+)
+def test_a_time_may_be_two_fields_or_need_the_order_of_its_numbers(message: Message, time: Any) -> None:
+    found = derived(message)
+    assert found.written.input["time"] == time
+    assert set(found.spec.sensors) == {"flow", "level"}
+    assert found.spec.period_ns == 10**9
+
+
+def test_what_nothing_decides_of_a_date_is_said() -> None:
+    def slashes(i: int) -> dict[str, Any]:
+        return {"pump": "p", "when": f"03/04/2026 08:{i // 60:02d}:{i % 60:02d}", "flow": i % 7}
+
+    found = derived(slashes)
+    assert found.written.input["time"] == {"from": "when", "day_first": False}
+    assert "which nothing in the sample decides" in found.written.why["input.time"]
+
+
+def test_numbers_tell_registers_apart_and_topics_end_in_state() -> None:
+    def registers(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {
+            "plc": f"m{i % 2}",
+            "ts": BEGIN + i // 2,
+            "regs": [{"addr": 30001, "val": flow}, {"addr": 30003, "val": level}],
+        }
+
+    def states(i: int) -> dict[str, Any]:
+        at, which = divmod(i, 4)
+        name = ("flow", "level")[which % 2]
+        return {
+            "topic": f"hall/p{which // 2}/{name}/state",
+            "payload": str(waves(at)[which % 2]),
+            "ts": BEGIN + at,
+        }
+
+    found = derived(registers)
+    assert set(found.spec.sensors) == {"30001", "30003"}
+    assert found.written.input["sensor"] == "addr"
+    found = derived(states)
+    assert set(found.spec.sensors) == {"flow", "level"}
+    assert found.written.input["asset"] == {"from": "topic", "match": "^(?<asset>.+)/[^/]+/state$"}
+
+
+def test_json_in_base64_within_a_message_is_opened() -> None:
+    def wrapped(i: int) -> dict[str, Any]:
+        inner = json.dumps(dict(zip(("flow", "level"), waves(i), strict=True))).encode()
+        return {
+            "msg": {
+                "data": base64.b64encode(inner).decode(),
+                "attributes": {"deviceId": "p"},
+                "publishTime": at(i),
+            }
+        }
+
+    found = derived(wrapped)
+    assert found.written.input["inner"] == [{"path": "msg.data", "kind": "json", "unwrap": ["base64"]}]
+    assert set(found.spec.sensors) == {"flow", "level"}
+
+
+def values_read(message: Message) -> dict[str, list[float]]:
+    """What is read of each sensor by the mapping that is written, the missing left out."""
+    records = [Record(i, None, json.dumps(message(i)).encode(), -1) for i in range(120)]
+    written = derived(message).written
+    assert written.input is not None
+    found = survey(Candidate(written.format, written.input), records)
+    return {
+        sensor: [n for n in found.numbers[found.sensor == at].tolist() if n == n]
+        for at, sensor in enumerate(found.sensors)
+    }
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        lambda i, good: {"quality": "GOOD" if good else "BAD"},
+        lambda i, good: {"quality": 192 if good else 4},
+        lambda i, good: {"qc": 3 if good else 0},  # a code of another convention: what most say is good
+    ],
+)
+def test_a_quality_beside_the_values_of_a_row_masks_them(
+    marked: Callable[[int, bool], dict[str, Any]],
+) -> None:
+    def flat(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {"pump": "p", "ts": at(i), "flow": flow, "level": level} | marked(i, flow > 0)
+
+    def below(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {"deviceId": "p", "ts": at(i), "values": {"flow": flow, "level": level}} | marked(i, flow > 0)
+
+    for message in (flat, below):
+        read = values_read(message)
+        assert set(read) == {"flow", "level"}
+        assert len(read["level"]) == 108
+        assert min(read["flow"]) >= 200
+
+
+def test_each_value_of_an_object_has_its_own_status() -> None:
+    def objects(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        return {
+            "pump": "p",
+            "ts": at(i),
+            "flow": {"value": flow, "status": "OK" if flow else "FAULT"},
+            "level": {"value": level, "status": "OK"},
+        }
+
+    read = values_read(objects)
+    assert set(read) == {"flow", "level"}
+    assert len(read["level"]) == 120
+    assert min(read["flow"]) >= 200
+
+
+def test_a_status_object_in_place_of_a_number_is_no_other_sensor() -> None:
+    def archive(i: int) -> dict[str, Any]:
+        flow, level = waves(i)
+        odd = {"Name": "No Data", "Value": 248, "IsSystem": True}
+        items = [("flow", flow if flow else odd, flow > 0), ("level", level, True)]
+        return {
+            "Items": [
+                {"Name": f"P1.{name}", "Items": [{"Timestamp": at(i), "Value": value, "Good": good}]}
+                for name, value, good in items
+            ]
+        }
+
+    read = values_read(archive)
+    assert set(read) == {"flow", "level"}
+    assert (len(read["flow"]), len(read["level"])) == (108, 120)
+
+
+def archive(i: int) -> dict[str, Any]:
+    """Rows of time, value and a code, below the names of the sensors."""
+    rows = [waves(2 * i + k) for k in (0, 1)]
+    return {
+        "data": {
+            name: [[at(2 * i + k), row[which], 192 if row[which] else 0] for k, row in enumerate(rows)]
+            for which, name in enumerate(("flow", "level"))
+        }
+    }
+
+
+def bodies(i: int) -> dict[str, Any]:
+    """The same in one array per sensor, with a code whose 3 is good."""
+    return {
+        "body": [
+            {
+                "name": name,
+                "attributes": {"machine": "p"},
+                "points": [[1000 * (BEGIN + i), value, 3 if value else 0]],
+            }
+            for name, value in zip(("flow", "level"), waves(i), strict=True)
+        ]
+    }
+
+
+def rendered(i: int) -> list[dict[str, Any]]:
+    """Value first, then time."""
+    return [
+        {"target": f"p1.{name}", "datapoints": [[value or None, BEGIN + i]]}
+        for name, value in zip(("flow", "level"), waves(i), strict=True)
+    ]
+
+
+def queried(i: int) -> dict[str, Any]:
+    """Rows below the names of their columns."""
+    flow, level = waves(i)
+    series = {
+        "tags": {"asset": "p"},
+        "columns": ["time", "flow", "level"],
+        "values": [[at(i), flow or None, level]],
+    }
+    return {"results": [{"series": [series]}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "each"),
+    [
+        (archive, {"under": "data.*", "rows": ".", "columns": ["time", "value", "quality"]}),
+        (bodies, {"under": "body[]", "rows": "points", "columns": ["time", "value", "quality"]}),
+        (rendered, {"under": "[]", "rows": "datapoints", "columns": ["value", "time"]}),
+        (queried, {"under": "results[].series[]", "rows": "values", "columns": "columns"}),
+    ],
+)
+def test_arrays_of_arrays_are_rows(message: Message, each: Any) -> None:
+    assert derived(message).written.input["each"] == each
+    read = values_read(message)
+    assert set(read) == {"flow", "level"}
+    assert min(read["flow"]) >= 200
+    assert len(read["level"]) in (120, 240)
+
+
+def test_arrays_of_arrays_without_times_are_no_rows() -> None:
+    found = derived(lambda i: {"p": "p", "ts": BEGIN + i, "flow": i % 7, "matrix": [[1, 2, 3], [4, 5, 6]]})
+    assert found.spec.sensors == ("flow",)
+
+
+def test_versions_are_no_dates_and_a_flow_is_no_quality() -> None:
+    def pump(i: int) -> dict[str, Any]:
+        return {"pump": "p", "fw": f"1.2.{10 + i // 60}", "at": BEGIN + i, "level": i % 5}
+
+    assert derived(pump).written.input["time"] == "at"
+    records = [
+        Record(
+            i,
+            None,
+            json.dumps({"pump": "p", "fw": "1.2.10", "flow": i % 7}).encode(),
+            BEGIN * 10**9 + i * 10**9,
+        )
+        for i in range(60)
+    ]
+    found = derive_of_topic(records, True, (), "pumps", "hall.pumps")
+    assert found.written.input is not None
+    assert found.written.input.get("time", "$timestamp") == "$timestamp"
+    read = values_read(lambda i: {"pump": "p", "ts": at(i), "q": i % 3, "level": i % 5})
+    assert len(read["level"]) == 120

@@ -1,0 +1,83 @@
+"""Which field says whether the values beside it are to be trusted, and what its codes mean.
+
+A field is found by its name (``Role.QUALITY``). Where by every known convention none of its codes means that a value
+is good, they are another convention's, of which the commonest code is the good one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from daemon.adapters.field_names import Role, bare
+from daemon.adapters.sample.assets import Choice
+from daemon.adapters.sample.places import Way, are_numbers, present
+from daemon.adapters.sample.roles import hashable, ranked, source_text
+from daemon.config.input_notation import parse_sources
+from daemon.mapping import QualityRule
+from daemon.stream.extract.quality import compile_verdict, is_known_word
+
+_MOST_CODES: Final = 12
+_ENOUGH: Final = 20
+"""Values, at least, by which a code without a known meaning is taken for the good one."""
+
+
+def quality_choice(
+    level: Mapping[Way, Sequence[Any]], up: int = 0, taken: Collection[Way] = (), *, of_row: bool = False
+) -> Choice | None:
+    """The quality of N items; None where none of their fields is one.
+
+    Args:
+        level: the places of the items, or of what is around them.
+        up: how far out they are.
+        taken: places that are sensors.
+        of_row: it is about all values of the items, so that it stands beside them, and is called by no doubtful name.
+    """
+    for way in ranked(level, Role.QUALITY):
+        values = level[way]
+        there = present(values)
+        if way in taken or not there or len(set(map(str, there))) > _MOST_CODES:
+            continue
+        if bare(way[-1]) in ("status", "state") and are_numbers(there):
+            continue
+        if of_row and (
+            (bare(way[-1]) not in _SURE and not _all_words(there)) or _has_values_beside(way, level)
+        ):
+            continue
+        if (document := _document(source_text(up, way), there)) is not None:
+            listed = type(document) is dict
+            if listed and of_row and bare(way[-1]) == "q":
+                continue  # of a row without a known code it may be a flow
+            why = "a bad quality is a missing value"
+            if listed:
+                why += f"; {document['good'][0]!r} is said of most, and taken for good"
+            return Choice(document, why, values)
+    return None
+
+
+_SURE: Final = frozenset({"quality", "qualitycode", "opcquality", "qc", "q"})
+
+
+def _has_values_beside(way: Way, level: Mapping[Way, Sequence[Any]]) -> bool:
+    """Whether an object within the items holds numbers beside this field: it is about these alone."""
+    return len(way) > 1 and any(
+        other[:-1] == way[:-1] and other != way and are_numbers(values) for other, values in level.items()
+    )
+
+
+def _all_words(values: Sequence[Any]) -> bool:
+    return all(type(value) is str and is_known_word(value) for value in values)
+
+
+def _document(place: str, values: Sequence[Any]) -> Any:
+    """The quality as the configuration says it; None where nothing shows which code is the good one."""
+    verdict = compile_verdict(QualityRule(parse_sources(place, "quality")))
+    if any(map(verdict, values)):
+        return place
+    if all(type(value) is str and is_known_word(value) and not value.strip().isdigit() for value in values):
+        return place  # its words say that all are bad
+    commonest, times = Counter(map(hashable, values)).most_common(1)[0]
+    if len(values) < _ENOUGH or 2 * times <= len(values) or type(commonest) is bool:
+        return None
+    return {"from": place, "good": [commonest]}
