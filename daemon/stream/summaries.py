@@ -90,9 +90,16 @@ def trend(event: AlertEvent) -> str:
     beside = f" (or {', '.join(others)} against it)" if others else ""
     days = round((event.row_ns - event.onset_ns) / DAY_NS)
     return (
-        f"{event.asset}: {event.sensor} {verb} by {number(abs(event.per_day))} a day against what the other sensors"
+        f"{event.asset}: {event.sensor} {verb} by {_per_day(event)} against what the other sensors"
         f" imply{beside}, for {days} d, since {since}"
     )
+
+
+def _per_day(event: AlertEvent) -> str:
+    """How far its sensor moves in a day, with the unit where that is known."""
+    assert event.per_day is not None
+    unit = next((c.unit for c in event.contributors if c.sensor == event.sensor), None)
+    return f"{number(abs(event.per_day))}{'' if unit is None else f' {unit}'} a day"
 
 
 def summary(event: AlertEvent, *, others: bool = True) -> str:
@@ -139,9 +146,7 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
                 text += f", for {lasting(until_ns - event.onset_ns)}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
             if event.per_day is not None:
-                text += (
-                    f"; it {'rises' if event.per_day > 0 else 'falls'} by {number(abs(event.per_day))} a day"
-                )
+                text += f"; it {'rises' if event.per_day > 0 else 'falls'} by {_per_day(event)}"
     if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
         rest = [name for name in event.sensors if name != event.sensor]
         text += f"; with {', '.join(rest)}" if rest else ""
