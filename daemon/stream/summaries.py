@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from daemon.alert import AlertPart
 from daemon.control import Feedback
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
@@ -116,7 +117,10 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         case AlertKind.SENSOR_STUCK:
             text = _lasting_fault(event, "not moved")
         case AlertKind.ASSET_SILENT:
-            text = f"{event.asset} has sent nothing since {when}"
+            over = f"had sent nothing since {when}, for {lasting(_span_ns(event))}"
+            text = (
+                f"{event.asset} {over if event.phase is Phase.CLOSED else f'has sent nothing since {when}'}"
+            )
         case AlertKind.CLOCK_SKEW:
             off = event.clock_offset_ns
             how = (
@@ -141,9 +145,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
             text = trend(event)
         case _:
             text = f"{event.asset}: {_unusual(event, others)}, since {when}"
-            until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
-            if until_ns > event.onset_ns:
-                text += f", for {lasting(until_ns - event.onset_ns)}"
+            if _span_ns(event) > 0:
+                text += f", for {lasting(_span_ns(event))}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
             if event.per_day is not None:
                 text += f"; it {'rises' if event.per_day > 0 else 'falls'} by {_per_day(event)}"
@@ -154,6 +157,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         kind.replace("_", " ") for kind in event.kinds if kind not in (event.kind, AlertKind.REGIME)
     ]:
         text += f"; also {', '.join(joined)}"
+        if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK) and not _own_part(event):
+            text += f"; for {lasting(_span_ns(event))} in all, since {when}"
     if event.regime is not None:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
@@ -176,12 +181,23 @@ def _said(feedback: Feedback) -> str:
     return feedback.verdict.value.replace("_", " ") + (f", by {feedback.by}" if feedback.by else "")
 
 
+def _span_ns(event: AlertEvent) -> int:
+    """For how long it has been bad, or was."""
+    return max((event.row_ns if event.ended_ns is None else event.ended_ns) - event.onset_ns, 0)
+
+
+def _own_part(event: AlertEvent) -> AlertPart | None:
+    """What its kind says, if that is open."""
+    own = (part for part in event.parts if part.kind is event.kind and part.sensor == event.sensor)
+    return next(own, None)
+
+
 def _lasting_fault(event: AlertEvent, what: str) -> str:
     """What a silent or stuck sensor has not done, and since when; others may have joined it, earlier or later ones."""
-    own = [part for part in event.parts if part.kind is event.kind and part.sensor == event.sensor]
-    if own:
-        return f"{event.asset}: {event.sensor} has {what} since {iso(own[0].onset_ns)}"
-    alone = f" since {iso(event.onset_ns)}" if len(event.kinds) <= 1 else ""
+    own = _own_part(event)
+    if own is not None:
+        return f"{event.asset}: {event.sensor} has {what} since {iso(own.onset_ns)}"
+    alone = f" since {iso(event.onset_ns)}, for {lasting(_span_ns(event))}" if len(event.kinds) <= 1 else ""
     return f"{event.asset}: {event.sensor} had {what}{alone}"
 
 
