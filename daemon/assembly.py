@@ -88,11 +88,15 @@ def modelled(spec: StreamSpec) -> dict[str, str]:
 
 
 def units(spec: StreamSpec) -> tuple[str | None, ...]:
-    """Per sensor of the stream, the unit of its values in the model; None where the configuration does not say it."""
+    """Per sensor of the stream, the unit of its values in the model; None where the configuration does not say it.
+
+    Of a counter the model has the rate, whatever it counts.
+    """
     found: list[str | None] = []
     for rule in spec.rules:
         known = rule.unit is not None and rule.scale == 1.0 and rule.component is None
-        found.append((f"{rule.unit}/s" if rule.counter else rule.unit) if known else None)
+        unit = rule.unit if known else None
+        found.append(unit if not rule.counter else "per second" if unit is None else f"{unit}/s")
     return tuple(found)
 
 

@@ -98,19 +98,27 @@ def corrupt_lines(corrupt: Mapping[Fault, int]) -> list[str]:
 
 
 def misspelt_lines(spec: StreamSpec, seen: Mask, unknown: Mapping[str, int]) -> list[str]:
-    """Sensors of the configuration that the data does not have, while it has others: most often they are misspelt.
+    """Sensors of the configuration that the data does not have: most often they are misspelt.
+
+    Where the data has no sensor that is not listed (settings derived from it list all), those alone whose name is
+    like that of one that it has.
 
     Args:
         spec: the stream.
         seen: (C,) of which of its sensors the data has a value.
         unknown: values of sensors that the stream does not list, by name.
     """
-    if not unknown:
-        return []
     called = [rule.source or name for name, rule in zip(spec.sensors, spec.rules, strict=True)]
+    there = {name for name, has in zip(called, seen.tolist(), strict=True) if has}
     lines = []
-    for name in dict.fromkeys(one for one, there in zip(called, seen.tolist(), strict=True) if not there):
+    for name in dict.fromkeys(one for one in called if one not in there):
         near = nearest_of(name, unknown)
+        if not unknown:
+            if like := nearest_of(name, sorted(there)):
+                lines.append(
+                    f"the data has no value of the configured sensor {shown(name)}; the nearest that it has is {shown(like)}"
+                )
+            continue
         others = ", ".join(map(shown, list(unknown)[:NAMED]))
         hint = (
             f"did you mean {shown(near)}, which it has?" if near else f"not listed are {others}, which it has"

@@ -14,7 +14,10 @@ from hiding a small shift that lasts; so each row counts for little, and many in
 **Limits.** Each statistic of each sensor becomes -log p against calibration (``tails``); their largest, over both
 statistics and all sensors, is replayed like the score (``calibration``), by held-out and by deployed models, with a
 budget of its own. What is kept are the values at which each statistic opens and closes: comparing a row with them
-costs less than its p-values.
+costs less than its p-values. No limit is below what independent Gaussian rows of the sensor's scale reach as seldom: a
+sensor that never moved in training (a set point, a firmware number) has no tail to go by, and its level, which has
+followed a while of another value, would be a deviation for as long again. Nor has it a scale; ``least`` is that: of a
+residual too small to count, as for jumps.
 
 The state of an asset is (6C + 1,): level, width, mean of w, mean of |w|; level and width move only after every
 ``BLOCK`` rows, so the pulls on both since then are summed, and those rows counted. Between two moves a row costs
@@ -23,8 +26,10 @@ two numpy calls. A missing value leaves its sensor's state as it is. The statist
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -67,7 +72,11 @@ polls nor chunks show."""
 CELLS_AT_ONCE = 8_192
 """Cells that are worked on at once: arrays of more leave the cache."""
 LEAST_LIMIT = 1e-6
-"""Of a statistic that was zero all along; limits are divided by."""
+"""Limits are divided by."""
+MOST_NATS = 700.0
+"""exp of more is no number."""
+SIZE_DEVIATION = math.sqrt(1.0 - 2.0 / math.pi)
+"""The standard deviation of |u| for a Gaussian u."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,25 +89,36 @@ class SensorStatistics:
     step: float  # largest move of a level per row
 
     @staticmethod
-    def fit(residual: Floats, window: int, period_ns: int) -> SensorStatistics:
+    def fit(residual: Floats, window: int, period_ns: int, least: Floats | float = 0.0) -> SensorStatistics:
         """Of calibration residuals (n, C), NaN where missing.
 
         Args:
             residual: of the newest rows, measured by models that were not fitted on them.
             window: L, in measured rows.
             period_ns: from one measured row to the next.
+            least: (C,) the least scale, in units of ``residual``: a sensor that stood still all along has none of its own.
         """
         seen = np.isfinite(residual).any(0)
         values = np.where(seen, residual, 0.0)
         centre = np.nanmedian(values, 0)
         scale = 1.4826 * np.nanmedian(np.abs(values - centre), 0)
-        scale = np.maximum(scale, LEAST_SCALE * np.nanstd(values, 0))
+        scale = np.maximum(np.maximum(scale, LEAST_SCALE * np.nanstd(values, 0)), least)
         return SensorStatistics(
             centre,
             np.where(scale > 0, scale, 1.0),
             2.0 / (REACH * window + 1.0),
             RATE * period_ns / DAY_NS,
         )
+
+    def of_noise(self, nats: float) -> Floats:
+        """(2, 1) the shift and spread that independent Gaussian rows of a sensor's scale exceed with -log p of ``nats``.
+
+        A mean of rows deviates by sqrt(weight / (2 - weight)) of what a row does.
+        """
+        p = math.exp(-min(nats, MOST_NATS))
+        both, above = (-NormalDist().inv_cdf(one) for one in (p / 2.0, min(p, 0.5)))
+        late = math.sqrt(self.weight / (2.0 - self.weight))
+        return np.array([[max(both * late, LEAST_LIMIT)], [USUAL_SPREAD + above * SIZE_DEVIATION * late]])
 
     @property
     def states(self) -> int:
@@ -279,13 +299,14 @@ class LimitSearch:
     days: float  # asset-days that were replayed ...
     assets: int  # ... of so many assets
 
-    def found(self, budget: Budget) -> tuple[Floats, Floats, bool]:
+    def found(self, budget: Budget, statistics: SensorStatistics) -> tuple[Floats, Floats, bool]:
         """(2, C) the limits at which deviations open and close with a budget, and whether they are provisional."""
         allowed = budget.allowed(self.days, self.assets)
         opens = self.replays.level(allowed) + beyond_nats(allowed)
         closes = closing_level(opens, self.usual, AlarmPolicy(hysteresis=CLOSES))
         limits = [
-            np.maximum(self.tails.inverse(nats), LEAST_LIMIT).reshape(2, -1) for nats in (opens, closes)
+            np.maximum(self.tails.inverse(nats).reshape(2, -1), statistics.of_noise(nats))
+            for nats in (opens, closes)
         ]
         closing = np.minimum(limits[1], limits[0])  # which a tail's rounding may exceed
         return limits[0], closing, allowed < 1.0
@@ -332,7 +353,7 @@ class SustainedLimits:
         """The same with the limits that calibration would have found for this budget."""
         if self.search is None or self.search.budget == budget:
             return self
-        opens, closes, provisional = self.search.found(budget)
+        opens, closes, provisional = self.search.found(budget, self.statistics)
         search = replace(self.search, budget=budget)
         return replace(self, opens=opens, closes=closes, provisional=provisional, search=search)
 
@@ -375,7 +396,7 @@ class SustainedLimits:
             len(strengths[0]) * period_ns / DAY_NS,
             len({piece.asset for piece in held}),
         )
-        opens, closes, provisional = search.found(budget)
+        opens, closes, provisional = search.found(budget, statistics)
         return SustainedLimits(statistics, opens, closes, provisional, carried, search)
 
     def end_of_training(self, asset: str) -> Floats:

@@ -40,7 +40,7 @@ from daemon.model import imputation, synthesis
 from daemon.model.anchor import LEVELS, ROUGHNESS, asset_levels, roughness
 from daemon.model.asset_drift import asset_drift_reference
 from daemon.model.bundle import CONDITION_MEAN, IMPUTE, LEVELLED, LEVELS_OF, SYNTHESIS, Bundle
-from daemon.model.calibration import calibrate
+from daemon.model.calibration import ERROR_OFFSET, calibrate
 from daemon.model.cleaning import Cleaned, cleaned
 from daemon.model.conditions import ConditionMeans, condition_facts, fifths, learned_labels
 from daemon.model.crossfit import crossfit, measured_pieces
@@ -162,7 +162,12 @@ def train(
         sustained = SustainedLimits.fit(
             cross.held,
             deployed,
-            SensorStatistics.fit(newest / calibration.residual_rms, max(window // spec.hop, 1), period_ns),
+            SensorStatistics.fit(
+                newest / calibration.residual_rms,
+                max(window // spec.hop, 1),
+                period_ns,
+                ERROR_OFFSET / calibration.residual_rms,
+            ),
             calibration.residual_rms,
             period_ns,
             target.deviation_budget,

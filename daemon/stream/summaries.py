@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from daemon.alert import AcceptedChange
+from daemon.alert import AcceptedChange, AlertPart
 from daemon.control import Feedback, Verdict
 from daemon.documents import counted
 from daemon.domain import DAY_NS, SECOND_NS, AlertEvent, AlertKind, Contributor, PartScore, Phase, iso
@@ -128,9 +128,16 @@ def trend(event: AlertEvent) -> str:
     beside = f" (or {', '.join(others)} against it)" if others else ""
     days = round(lasted_ns(event) / DAY_NS)
     return (
-        f"{event.asset}: {event.sensor} {verb} by {number(abs(event.per_day))} a day against what the other sensors"
+        f"{event.asset}: {event.sensor} {verb} by {_per_day(event)} against what the other sensors"
         f" imply{beside}, for {days} d, since {since}"
     )
+
+
+def _per_day(event: AlertEvent) -> str:
+    """How far its sensor moves in a day, with the unit where that is known."""
+    assert event.per_day is not None
+    unit = next((c.unit for c in event.contributors if c.sensor == event.sensor), None)
+    return f"{number(abs(event.per_day))}{'' if unit is None else f' {unit}'} a day"
 
 
 def summary(event: AlertEvent, *, others: bool = True) -> str:
@@ -147,7 +154,10 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         case AlertKind.SENSOR_STUCK:
             text = _lasting_fault(event, "not moved")
         case AlertKind.ASSET_SILENT:
-            text = f"{event.asset} has sent nothing since {when}"
+            over = f"had sent nothing since {when}, for {lasting(lasted_ns(event))}"
+            text = (
+                f"{event.asset} {over if event.phase is Phase.CLOSED else f'has sent nothing since {when}'}"
+            )
         case AlertKind.CLOCK_SKEW:
             off = event.clock_offset_ns
             how = (
@@ -176,9 +186,7 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
                 text += f", for {lasting(lasted)}"
             text += "" if event.phase is Phase.CLOSED else _reason(event)
             if event.per_day is not None:
-                text += (
-                    f"; it {'rises' if event.per_day > 0 else 'falls'} by {number(abs(event.per_day))} a day"
-                )
+                text += f"; it {'rises' if event.per_day > 0 else 'falls'} by {_per_day(event)}"
     if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK):
         rest = [name for name in event.sensors if name != event.sensor]
         text += f"; with {', '.join(rest)}" if rest else ""
@@ -186,6 +194,8 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         kind.replace("_", " ") for kind in event.kinds if kind not in (event.kind, AlertKind.REGIME)
     ]:
         text += f"; also {', '.join(joined)}"
+        if event.kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK) and not _own_part(event):
+            text += f"; for {lasting(lasted_ns(event))} in all, since {when}"
     if event.regime is not None:
         text += f"; steady since {iso(event.regime.since_ns)}: a new regime"
         if event.regime.accepted:
@@ -231,12 +241,18 @@ def _said(feedback: Feedback) -> str:
     return feedback.verdict.value.replace("_", " ") + (f", by {feedback.by}" if feedback.by else "")
 
 
+def _own_part(event: AlertEvent) -> AlertPart | None:
+    """What its kind says, if that is open."""
+    own = (part for part in event.parts if part.kind is event.kind and part.sensor == event.sensor)
+    return next(own, None)
+
+
 def _lasting_fault(event: AlertEvent, what: str) -> str:
     """What a silent or stuck sensor has not done, and since when; others may have joined it, earlier or later ones."""
-    own = [part for part in event.parts if part.kind is event.kind and part.sensor == event.sensor]
-    if own:
-        return f"{event.asset}: {event.sensor} has {what} since {iso(own[0].onset_ns)}"
-    alone = f" since {iso(event.onset_ns)}" if len(event.kinds) <= 1 else ""
+    own = _own_part(event)
+    if own is not None:
+        return f"{event.asset}: {event.sensor} has {what} since {iso(own.onset_ns)}"
+    alone = f" since {iso(event.onset_ns)}, for {lasting(lasted_ns(event))}" if len(event.kinds) <= 1 else ""
     return f"{event.asset}: {event.sensor} had {what}{alone}"
 
 

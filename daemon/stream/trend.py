@@ -6,8 +6,9 @@ at least three quarters of them. They are raw, and outlive gaps, restarts and mo
 
 When an asset's first row of a new day comes, the day before is over. A sensor that was beyond its limit at the end of
 two days in a row opens a ``deviation`` of that sensor, unless one of the asset is open for its trend already; it closes
-when the sensor is back below four fifths of the limit, or when none of the last ``KEPT`` days could be judged: the
-model has no limits, a sensor or its mean has been missing since.
+when the sensor is back below four fifths of the limit at the end of two days in a row, since one day that is unlike the
+others (a Sunday) neither is wear nor ends it; or when none of the last ``KEPT`` days could be judged: the model has no
+limits, a sensor or its mean has been missing since.
 """
 
 from __future__ import annotations
@@ -166,8 +167,10 @@ class TrendMonitor:
         kept = now is not None or any(
             _trends(days[:n], detector) is not None for n in range(len(days), stale, -1) if open_
         )
+        both = [one for one in (now, before) if one is not None]
         for sensor in open_:
-            if not kept or (now is not None and now.ratio[sensors.index(sensor)] <= CLOSES):
+            c = sensors.index(sensor)
+            if not kept or (now is not None and all(one.ratio[c] <= CLOSES for one in both)):
                 over = Part(AlertKind.DEVIATION, sensor, slow=True)
                 outputs += self._episodes.close_unscored(asset, over, row, detector.version)
         if now is None or before is None or not ((now.ratio > 1.0) & (before.ratio > 1.0)).any():

@@ -146,6 +146,15 @@ def test_a_configured_sensor_without_data_is_named_with_the_nearest_that_the_dat
     assert [line.removeprefix("the data has no value of the configured ") for line in lines] == expected
 
 
+def test_a_misspelt_sensor_is_named_where_the_data_has_nothing_that_is_not_listed() -> None:
+    """As where a rule is added with --set to settings that were derived from the data."""
+    seen = np.array([True, False, True, False])
+    lines = misspelt_lines(StreamSpec("s", ("pressure", "presure", "speed", "valve")), seen, {})
+    assert lines == [
+        "the data has no value of the configured sensor 'presure'; the nearest that it has is 'pressure'"
+    ]
+
+
 def test_training_names_a_misspelt_sensor(tmp_path: Path) -> None:
     rows = ["timestamp,Pressure,Flow", *(f"{1_767_225_600 + i},{i % 7},{i % 5}" for i in range(400))]
     (tmp_path / "train.csv").write_text("\n".join(rows))

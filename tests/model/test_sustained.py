@@ -166,3 +166,33 @@ def test_a_level_that_is_accepted_is_usual_from_then_on_and_a_further_shift_show
     residual[900:, 1] += 2.0
     later = np.array([statistics.advance(row[None], state, slots)[0][0] for row in residual[900:1100]])
     assert later[-1, 1] > 1.3 * usual.max()
+
+
+def test_a_sensor_that_never_moved_deviates_neither_by_a_jitter_nor_once_it_is_back_but_by_what_counts() -> (
+    None
+):
+    def rows(day: int) -> Floats:
+        residual = noise(4 * ROWS, seed=day)
+        residual[:, 0] = 0.0
+        return residual
+
+    least, one = 0.02, np.ones(3)
+    statistics = SensorStatistics.fit(np.concatenate([rows(i) for i in range(5)]), 16, PERIOD, least)
+    held = [measured(rows(i), i, 4 * i * ROWS) for i in range(5)]
+    limits = SustainedLimits.fit(held, [], statistics, one, PERIOD, Budget(0.5))
+
+    def over(values: Floats) -> Floats:
+        residual = noise(len(values), seed=9)
+        residual[:, 0] = values
+        return limits.ratios(*run(statistics, residual))[0][:, 0]
+
+    hours = ROWS // 24
+    jitter = 1e-3 * least * noise(24 * hours, 1, 3)[:, 0]
+    assert over(jitter).max() < 1.0
+    moved = np.zeros(24 * hours)
+    moved[8 * hours : 12 * hours] = 2.0  # a set point of four hours; its level follows a little
+    opens = over(moved)
+    assert opens[8 * hours : 12 * hours].max() > 1.0
+    assert opens[13 * hours :].max() < 1.0
+    assert over(np.full(hours, 2 * least))[-1] > 1.0
+    assert limits.for_budget(Budget(0.1)).opens[0, 0] > limits.opens[0, 0]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.adapters.files import read_table, segments
-from daemon.assembly import as_received, reduces
+from daemon.assembly import as_received, reduces, units
 from daemon.config.presets import CUSTOM, mapping_of
 from daemon.domain import (
     SECOND_NS,
@@ -276,3 +276,15 @@ def test_how_a_producer_puts_readings_together_never_shows(
     missing = 0 if rows is Assembly.GATHER else len(readings) * (len(SENSORS) - 1)
     assert +counts.cells == +Counter(observed=len(readings), missing=missing)
     assert counts.records == {Disposition.ACCEPTED: len(log)}
+
+
+def test_a_counter_is_in_its_unit_per_second_and_per_second_where_that_is_not_known() -> None:
+    rules = (
+        SensorRule(),
+        SensorRule(unit="bar"),
+        SensorRule(unit="kWh", counter=True),
+        SensorRule(counter=True),
+        SensorRule(unit="kWh", scale=0.1, counter=True),
+    )
+    spec = replace(RECEIVED, sensors=("a", "b", "c", "d", "e"), sensor_rules=rules)
+    assert units(spec) == (None, "bar", "kWh/s", "per second", "per second")

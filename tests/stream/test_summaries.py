@@ -137,3 +137,33 @@ def test_the_end_of_a_planned_alert_says_what_was_accepted() -> None:
     assert summary(event).endswith(" (over; planned, by kim; accepted: pressure -0.64 bar)")
     by_the_settings = replace(event, feedback=None, regime=Regime(0, learned=True, accepted=True))
     assert summary(by_the_settings).endswith("normal from now on (accepted: pressure -0.64 bar)")
+
+
+def test_a_silence_or_standstill_that_is_over_says_how_long_it_was() -> None:
+    event = AlertEvent(
+        "pumps", "p1", AlertKind.SENSOR_STUCK, Phase.CLOSED, Severity.WARNING, "f", "i", 7_200 * SECOND_NS, 0, 9_000 * SECOND_NS,
+        "m", "full", "", sensor="flow", sensors=("flow",), kinds=(AlertKind.SENSOR_STUCK,), ended_ns=7_200 * SECOND_NS,
+    )  # fmt: skip
+    since = "since 1970-01-01T00:00:00Z"
+    assert summary(event) == f"p1: flow had not moved {since}, for 2 h (over)"
+    grown = replace(event, kinds=(AlertKind.SENSOR_STUCK, AlertKind.DEVIATION), sensors=("flow", "current"))
+    assert (
+        summary(grown)
+        == f"p1: flow had not moved; with current; also deviation; for 2 h in all, {since} (over)"
+    )
+    gone = replace(
+        event, kind=AlertKind.ASSET_SILENT, kinds=(AlertKind.ASSET_SILENT,), sensor=None, sensors=()
+    )
+    assert summary(gone) == f"p1 had sent nothing {since}, for 2 h (over)"
+    still = replace(gone, phase=Phase.UPDATED, ended_ns=None)
+    assert summary(still) == f"p1 has sent nothing {since}"
+
+
+def test_wear_is_said_in_the_unit_of_its_sensor() -> None:
+    event = AlertEvent(
+        "pumps", "p1", AlertKind.DEVIATION, Phase.OPENED, Severity.WARNING, "f", "i", 7 * 86_400 * SECOND_NS, 0, 0,
+        "m", "full", "", sensor="pressure", contributors=[UNIT], per_day=-0.25, kinds=(AlertKind.DEVIATION,),
+    )  # fmt: skip
+    assert summary(event).startswith(
+        "p1: pressure falls by 0.25 bar a day against what the other sensors imply"
+    )
