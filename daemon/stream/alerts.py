@@ -258,6 +258,7 @@ class Episodes(OpenEpisodes):
         still_off = deviation.still_off & (
             patience >= REACH * self.spec.window
         )  # else its level tells too late
+        back = deviation.back(row)
         for incident in list(known.incidents):
             mine = [
                 c
@@ -282,7 +283,9 @@ class Episodes(OpenEpisodes):
             ]
             if over and len(over) == len(mine):  # what else is open may end later
                 incident.absorbed = bool(still_off[mine].all())
-            if row.beyond[mine].any() or still_off[mine].any():
+            # After as long as evidence reaches back without such a row it goes on, each row by little.
+            lately = row.row - incident.bad_row < REACH * self.spec.window
+            if (row.beyond & ~(back & lately))[mine].any() or still_off[mine].any():
                 incident.bad_row = row.row
             due = bool(mine) and incident.update_due(row.row)
             due &= incident.told_row < row.row  # else its score has said so

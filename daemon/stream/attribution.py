@@ -23,7 +23,8 @@ MOST_OF_IT = 0.9
 """The share of an episode that the sensors it is blamed on have together. Nearly every sensor has some share."""
 LEADS = 0.5
 """A sensor leads an episode with a share of at least so much of the largest one."""
-_AS_FAR = 0.5  # of what a sensor was off by at its peak
+AS_FAR = 0.5
+"""Of what a sensor was off by: it is off still where it is so far off."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +169,7 @@ class PeakEvidence:
         the peak: a spike may be over.
         """
         least = np.where(by.blamed | np.isnan(by.residual), np.inf, by.residual)
-        off = np.abs(row.observed - by.expected) >= _AS_FAR * np.abs(self.observed - self.expected)
+        off = np.abs(row.observed - by.expected) >= AS_FAR * np.abs(self.observed - self.expected)
         known = np.isfinite(row.observed) & np.isfinite(by.expected) & (~by.blamed | off)
         return replace(
             self,

@@ -21,12 +21,11 @@ import numpy as np
 
 from daemon.detector import REACH
 from daemon.domain import Contributor, Floats, Ints, Mask
-from daemon.stream.attribution import LEADS
+from daemon.stream.attribution import AS_FAR, LEADS
 
 NEVER = -1.0
 STEADY = 0.25
 """A sensor is steady as long as it has not moved by more than this share of how far off it was."""
-AS_FAR = 0.5
 BOTH_WAYS = 0.5
 """A mean of differences of less than this share of their mean size has no direction."""
 
@@ -132,7 +131,7 @@ class Deviation:
         leading = [c for c in beyond if row.closing[c] >= LEADS * row.closing[beyond].max()]
         if not row.present[leading].all():
             return None
-        if any(abs(self.observed[c] - self.expected[c]) < BOTH_WAYS * self.apart[c] for c in leading):
+        if not self._one_sided[leading].all():
             return row.row
         return int(self.steady[leading].max())
 
@@ -142,9 +141,24 @@ class Deviation:
 
         Its slow levels follow what lasts for days; a sensor that they have caught up with is not back.
         """
-        mean = (self.observed - self.expected) / np.maximum(self.rows, 1.0)
-        one_side = np.abs(mean) * self.rows >= BOTH_WAYS * self.apart
-        return np.asarray((self.named > 0) & one_side & (self.level * mean > AS_FAR * mean * mean))
+        mean = self._mean
+        return np.asarray((self.named > 0) & self._one_sided & (self.level * mean > AS_FAR * mean * mean))
+
+    @property
+    def _mean(self) -> Floats:
+        """How far each sensor was off on average."""
+        return np.asarray((self.observed - self.expected) / np.maximum(self.rows, 1.0))
+
+    @property
+    def _one_sided(self) -> Mask:
+        """The sensors that were off to one side."""
+        return np.asarray(np.abs(self.observed - self.expected) >= BOTH_WAYS * self.apart)
+
+    def back(self, row: SustainedRow) -> Mask:
+        """The sensors that a row shows near what is expected, where it was to one side: what is beyond still are rows before."""
+        mean = self._mean
+        near = (row.observed - row.expected) * mean < AS_FAR * mean * mean
+        return np.asarray(self._one_sided & near)
 
     def without(self, sensors: Mask) -> Deviation:
         """Without what is known of these sensors (C,)."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from daemon.domain import AlertEvent, AlertKind, InputPartition, Phase, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
+from daemon.stream.attribution import AS_FAR
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.dismissal import Dismissals
 from daemon.stream.incident import (
@@ -67,9 +70,22 @@ class Incidents:
         self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence, threshold: float
     ) -> None:
         """Follow how high the anomaly of an incident is."""
-        row = incident.bad_row = evidence.row
+        row = evidence.row
+        if not self._is_echo(known, incident, evidence):
+            incident.bad_row = row
         incident.reached(row * self.spec.period_ns, *evidence.leading(threshold))
         known.reach(incident.leading, evidence.height(threshold), row, self.spec.window)
+
+    def _is_echo(self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence) -> bool:
+        """Whether what leads the anomaly is near what is expected again, and only rows before are still in the window.
+
+        Not after a window without such a row: an anomaly that goes on, each row by little.
+        """
+        peaks, sensors = incident.evidence(known.peaks), evidence.sensors
+        if peaks is None or sensors is None or evidence.row - incident.bad_row >= self.spec.window:
+            return False
+        which = peaks.leading()
+        return bool((np.abs(sensors.residual[which]) < AS_FAR * peaks.residual[which]).all())
 
     def move_anomaly(
         self, known: AssetEpisodes, to: Incident, height: float, said: Cause, had_it: Incident | None

@@ -18,10 +18,11 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.maintenance import MaintenanceWindow
+from daemon.stream.alert_messages import ScoredEvidence
 from daemon.stream.alerts import Episodes
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.incident import ANOMALY, TOGETHER, AssetEpisodes, EpisodeStart, Incident, Part
-from tests.stream.evidence import NAN, SENSORS, scored_row
+from tests.stream.evidence import NAN, SENSORS, scored_row, sensors
 from tests.stream.test_deviation import CALM, Asset, Shares
 
 WINDOW = 4
@@ -51,17 +52,17 @@ class Played:
         if not self.episodes.cannot_change("p", score, 2.7):
             one = scored_row(row, score, list(error))
             self.events += self.episodes.scored("p", one, 3.0, 2.7, "m", "full")[1]
-        return self._restarted()
+        return self.restarted()
 
     def opens(self, kind: AlertKind, sensor: str | None, onset: int, row: int) -> Played:
         self.events += self.episodes.open_unscored("p", EpisodeStart(kind, onset, sensor), row, "m")
-        return self._restarted()
+        return self.restarted()
 
     def closes(self, kind: AlertKind, sensor: str | None, row: int) -> Played:
         self.events += self.episodes.close_unscored("p", Part(kind, sensor), row, "m")
-        return self._restarted()
+        return self.restarted()
 
-    def _restarted(self) -> Played:
+    def restarted(self) -> Played:
         state = self.episodes.snapshot("p") if self.restarts else None
         if state is not None:
             self.episodes.assets["p"] = AssetEpisodes.restored(state)
@@ -506,3 +507,32 @@ def test_a_fault_of_what_is_learned_as_a_regime_is_not_learned() -> None:
     assert learned[-1][2]
     assert long.events[-1].regime is not None
     assert long.events[-1].regime.since_ns >= (REGIME + 16) * HOUR_NS
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(("rows", "late"), [(WINDOW - 1, 0), (3 * WINDOW, WINDOW)])
+def test_an_anomaly_ends_with_its_last_row_that_is_off_not_with_the_last_window_that_has_it(
+    rows: int, late: int, restarts: bool
+) -> None:
+    played = Played(restarts=restarts)
+    # One row is far off; those after it score as high, and for longer than a window because each is off by a little.
+    for row, residual in enumerate([9.0, *[0.5] * rows, 0.0], 10):
+        score, found = 4.0 if residual else 0.0, [0.1, 0.1, residual]
+        one = ScoredEvidence(row, score, {}, sensors([0.1, 0.1, 9.0], found, found), 0.0, row, row)
+        played.events += played.episodes.scored("p", one, 3.0, 2.7, "m", "full")[1]
+        played.restarted()
+    closed = played.events[-1]
+    assert (str(closed.phase), closed.row_ns) == ("closed", (11 + rows) * SECOND_NS)
+    assert closed.ended_ns is not None
+    ended = closed.ended_ns // SECOND_NS
+    assert ended == 10 if not late else 10 + rows - late < ended <= 10 + rows
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_deviation_ends_with_its_last_row_that_is_off_though_evidence_takes_longer_to_fade(
+    restarts: bool,
+) -> None:
+    for after, ended in ((0.0, 10), (3.0, 15)):
+        long = Long(restarts=restarts).off(*[3.0] * 10).off(*[after] * 5).off(*[0.0] * 20, share=0.1)
+        assert str(long.events[-1].phase) == "closed"
+        assert long.events[-1].ended_ns == ended * HOUR_NS
