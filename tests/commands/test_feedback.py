@@ -124,7 +124,7 @@ def test_an_alert_that_is_still_open_waits_for_its_next_row_but_slow_wear_does_n
 def test_what_was_accepted_is_answered_and_listed(kafka_bootstrap: str, tmp_path: Path) -> None:
     talking = Talking(kafka_bootstrap, tmp_path, lines(-700, 0))
     with talking.daemon as daemon:
-        daemon.until(lambda state: True)
+        daemon.until(lambda state: state["state"] == "live")
         talking.send(lines(0, 300, range(270, 300)), 300)
         daemon.until(lambda state: bool(json.loads(daemon.get("/api/status")[1])["episodes"]))
         (alert,) = json.loads(daemon.get("/api/status")[1])["episodes"]
@@ -168,7 +168,7 @@ def test_a_false_alarm_that_is_told_does_not_come_again(kafka_bootstrap: str, tm
         ]
 
     with daemon:
-        daemon.until(lambda state: True)
+        daemon.until(lambda state: state["state"] == "live")
         assert feedback("--list") == []
         assert "is empty" in feedback("8f2c", "planned", code=2)
         talking.send(lines(0, 300, range(200, 220)), 300)
