@@ -327,7 +327,12 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
             " hour, minute and second"
         )
     candidates = list(seen.reading.time) or _likely(seen, Role.TIME, seen.names)
-    parts = () if seen.reading.time else find_parts(seen.names, seen.first_numbers)
+    timed = [
+        name
+        for name in seen.names
+        if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
+    ]
+    parts = () if seen.reading.time or timed else find_parts(seen.names, seen.first_numbers)
     if parts and set(candidates) <= set(parts):
         notes.append(f"{listed(parts)} make the time together")
         return parts
@@ -347,11 +352,6 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
             return (name,)
     if candidates:
         return (candidates[0],)
-    timed = [
-        name
-        for name in seen.names
-        if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
-    ]
     if len(timed) == 1:
         notes.append(f"{shown(timed[0])} is taken as the time, being the only column of dates with times")
         return (timed[0],)
@@ -369,17 +369,23 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
 
 
 def _millis(seen: _Columns, time: Sequence[str]) -> str | None:
-    """The column of the milliseconds of a time of day in a column of its own."""
-    if len(time) < 2 or seen.reading.plus:
+    """The column of the milliseconds of a time of day without decimals, in a column of its own.
+
+    ``m/s`` is a speed.
+    """
+    if len(time) < 2 or seen.reading.plus or any(map(_DECIMALS.search, seen.first_texts(time[-1]))):
         return None
     for name in seen.names:
-        if bare(name) in _MILLIS and name not in time:
+        if name.lower() in _MILLIS and name not in time:
             numbers = seen.first_numbers(name)
-            if numbers is not None and len(numbers) and numbers.min() >= 0 and numbers.max() < 1000:
+            whole = numbers is not None and len(numbers) and bool((numbers == np.rint(numbers)).all())
+            if numbers is not None and whole and numbers.min() >= 0 and numbers.max() < 1000:
                 return name
     return None
 
 
+_DECIMALS: Final = re.compile(r"(?::[0-9]{2}|^[0-9]{1,2})[.,]0*[1-9][0-9]*(?:\s*[AaPp]\.?[Mm]\.?)?$")
+"""At the end of a time of day, or of a number of seconds."""
 _MILLIS: Final = frozenset({"ms", "msec", "millis", "millisecond", "milliseconds", "millitm", "millisec"})
 
 

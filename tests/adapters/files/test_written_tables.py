@@ -66,6 +66,43 @@ def test_times(tmp_path: Path, header: str, row: object, expected: list[str]) ->
     assert found.sensors == ("flow",)
 
 
+def test_minutes_called_as_months_are_and_hours_without_minutes(tmp_path: Path) -> None:
+    minutes = table(
+        tmp_path, ["YYYY MM DD hh mm wind", *(f"2026 04 09 17 {i:02d} {i}.5" for i in range(ROWS))]
+    )
+    assert times(minutes) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+    assert minutes.sensors == ("wind",)
+    by_day = table(tmp_path, ["year,doy,hh,mm,wind", *(f"2026,99,17,{i},{i}.5" for i in range(ROWS))])
+    assert times(by_day) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+    hours = table(tmp_path, ["Year,Month,Day,Time,flow", *(f"2026,4,9,{i % 24},{i}" for i in range(24))])
+    assert times(hours) == ["2026-04-09T00:00:00Z", "2026-04-09T01:00:00Z"]
+    days = table(tmp_path, ["year,doy,flow", *(f"2026,{99 + i},{i}" for i in range(ROWS))])
+    assert times(days) == ["2026-04-09T00:00:00Z", "2026-04-10T00:00:00Z"]
+
+
+def test_no_clock_has_75_minutes(tmp_path: Path) -> None:
+    found = table(tmp_path, ["Year,DOY,HHMM,flow", *(f"2026,99,{1200 + i},{i}" for i in range(90))])
+    assert int(found.usable.sum()) == 60
+
+
+def test_features_of_the_calendar_are_no_time_beside_one(tmp_path: Path) -> None:
+    lines = [f"2026-04-09 17:{i:02d}:00,2026,4,9,17,{i}" for i in range(ROWS)]
+    found = table(tmp_path, ["reading_of,year,month,day,hour,flow", *lines])
+    assert times(found) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+
+
+def test_speeds_and_milliseconds_said_twice_are_added_to_no_time(tmp_path: Path) -> None:
+    speed = table(
+        tmp_path, ["Date,Time,m/s", *(f"2026-04-09,17:{i:02d}:00,{3 + i % 5}" for i in range(ROWS))]
+    )
+    assert (times(speed), speed.sensors) == (["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"], ("m/s",))
+    lines = [f"2026-04-09,17:00:00.{10 * i:03d},{10 * i},{i}" for i in range(ROWS)]
+    assert times(table(tmp_path, ["Date,Time,ms,flow", *lines])) == [
+        "2026-04-09T17:00:00Z",
+        "2026-04-09T17:00:00.010Z",
+    ]
+
+
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)))  # noqa: DTZ001 -- of the zone's own clock
 def test_parts_are_the_time_that_they_are_parts_of(time: datetime) -> None:
     time = time.replace(microsecond=0)
