@@ -26,6 +26,7 @@ from daemon.adapters.files.time_parts import find_parts
 from daemon.documents import shown
 from daemon.domain import Floats, Ints
 from daemon.errors import InputError, UsageError
+from daemon.stream.extract.quality import is_known_code
 
 COUNTER_NAMES: Final = frozenset(
     {
@@ -510,8 +511,8 @@ def _quality(seen: _Columns, names: Sequence[str], value: str | None) -> dict[st
             found[name] = repeated[name]
         elif bare(name) in _ROW_QUALITY:
             found[name] = None
-        elif value is None and (sensor := _of_sensor(name)) is not None and sensor in about:
-            found[name] = about[sensor]
+        elif value is None and (sensor := _of_sensor(name)) in about and _are_codes(seen, name):
+            found[name] = about[sensor or ""]
     return found
 
 
@@ -521,10 +522,31 @@ def _of_sensor(name: str) -> str | None:
     return None if match is None else match[1]
 
 
+def _are_codes(seen: _Columns, name: str) -> bool:
+    """Whether a column may hold qualities: words, or few whole numbers; one called Q may be a flow or a power."""
+    texts = seen.first_texts(name)
+    if len(set(texts)) > _MOST_CODES or any(
+        re.fullmatch(r"[+-]?[0-9]+[.,]0*[1-9][0-9]*", each) for each in texts
+    ):
+        return False
+    numbers = [each for each in texts if each.isdigit()]
+    doubtful = _AGAIN.sub("", name).lower() == "q" or re.match(r"[Qq][ ._/-]", name) is not None
+    if not doubtful or not numbers:
+        return True
+    return any(map(is_known_code, numbers)) and all(each == "0" or is_known_code(each) for each in numbers)
+
+
+_MOST_CODES: Final = 12
+
+
 def _repeated_qualities(seen: _Columns, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Columns of quality that the header calls the same, with the columns between each and the one before."""
     bases = {name: _AGAIN.sub("", name) for name in names if named([_AGAIN.sub("", name)], Role.QUALITY)}
-    several = [name for name, base in bases.items() if list(bases.values()).count(base) > 1]
+    several = [
+        name
+        for name, base in bases.items()
+        if list(bases.values()).count(base) > 1 and _are_codes(seen, name)
+    ]
     found: dict[str, tuple[str, ...]] = {}
     since: list[str] = []
     for name in seen.all_names:

@@ -16,7 +16,7 @@ from daemon.adapters.sample.places import Way, are_numbers, present
 from daemon.adapters.sample.roles import hashable, ranked, source_text
 from daemon.config.input_notation import parse_sources
 from daemon.mapping import QualityRule
-from daemon.stream.extract.quality import compile_verdict, is_known_word
+from daemon.stream.extract.quality import compile_verdict, is_known_code, is_known_word
 
 _MOST_CODES: Final = 12
 _ENOUGH: Final = 20
@@ -78,6 +78,9 @@ def _document(place: str, values: Sequence[Any]) -> Any:
     if all(type(value) is str and is_known_word(value) and not value.strip().isdigit() for value in values):
         return place  # its words say that all are bad
     commonest, times = Counter(map(hashable, values)).most_common(1)[0]
+    codes = [value for value in values if str(value).strip() != "0"]
+    if codes and all(map(is_known_code, codes)):
+        return None  # all are bad, by a convention that they are of
     if len(values) < _ENOUGH or 2 * times <= len(values) or type(commonest) is bool:
         return None
     return {"from": place, "good": [commonest]}

@@ -213,6 +213,20 @@ def test_codes_of_another_convention_are_told_by_the_commonest(tmp_path: Path) -
     assert any("0 is said of most rows, and taken for good" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("names", ["H,Q,H,Q", "L1,Q_L1,L2,Q_L2", "flow,flow_Q,level,level_Q"])
+def test_flows_and_powers_are_no_qualities(tmp_path: Path, names: str) -> None:
+    halves = [f"2026-04-09T17:{i:02d}:00,{i},{i % 5}.5,{i % 7},{i % 3}.5" for i in range(ROWS)]
+    assert np.isfinite(table(tmp_path, [f"Time,{names}", *halves]).values).all()
+    if "_Q," not in names:
+        whole = [f"2026-04-09T17:{i:02d}:00,{i},{10 + i % 5},{i % 7},{20 + i % 3}" for i in range(ROWS)]
+        assert len(table(tmp_path, [f"Time,{names}", *whole]).sensors) == 4
+
+
+def test_the_commonest_of_bad_codes_is_not_good(tmp_path: Path) -> None:
+    rows = [f"2026-04-09T17:{i:02d}:00,{i},{8 if i % 9 else 24},{i}" for i in range(ROWS)]  # not connected
+    assert np.isnan(read(table(tmp_path, ["Time,flow,flow_quality,level", *rows]), "flow")).all()
+
+
 def test_codes_that_are_known_keep_their_meaning(tmp_path: Path) -> None:
     rows = [f"2026-04-09T17:{i:02d}:00,{i},{192 if i < 5 else 24}" for i in range(ROWS)]  # the sensor breaks
     found = table(tmp_path, ["Time,flow,flow_Q", *rows])

@@ -402,3 +402,11 @@ def test_versions_are_no_dates_and_a_flow_is_no_quality() -> None:
     assert found.written.input.get("time", "$timestamp") == "$timestamp"
     read = values_read(lambda i: {"pump": "p", "ts": at(i), "q": i % 3, "level": i % 5})
     assert len(read["level"]) == 120
+
+
+def test_codes_of_a_sensor_that_is_not_connected_are_not_taken_for_good() -> None:
+    def broken(i: int) -> dict[str, Any]:
+        quality = 24 if i % 9 else 8
+        return {"asset": "a", "ts": at(i), "sensor": "tp"[i % 2], "value": 20 + i % 7, "quality": quality}
+
+    assert "quality" not in (derived(broken).written.input or {})
