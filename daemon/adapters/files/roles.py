@@ -293,12 +293,18 @@ _ZONE_IN_NAME: Final = re.compile(
 )
 
 
+_MOST_AHEAD: Final = 14 * 60
+"""Minutes; no zone is further from UTC."""
+
+
 def zone_in(name: str) -> int | None:
     """The minutes by which times of a column are ahead of UTC, where its name says so: ``Date Time, GMT+01:00``."""
     found = _ZONE_IN_NAME.search(name)
     if found is None:
         return None
     minutes = int(found[2] or 0) * 60 + int(found[3] or 0)
+    if minutes > _MOST_AHEAD:
+        return None
     return -minutes if found[1] == "-" else minutes
 
 

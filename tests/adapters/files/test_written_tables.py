@@ -314,3 +314,14 @@ def test_the_only_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
     broken.write_bytes((tmp_path / "one.zip").read_bytes()[:-30])
     with pytest.raises(InputError, match="damaged zip data"):
         read_table(broken)
+
+
+def test_a_delimiter_at_the_end_of_lines_makes_no_title_a_part_of_names(tmp_path: Path) -> None:
+    rows = [f"2026-04-09 17:{i:02d};{i};{i % 3};" for i in range(ROWS)]
+    found = table(tmp_path, ["Plant;North;;", "time;flow;level;", *rows])
+    assert found.sensors == ("flow", "level")
+
+
+def test_a_year_after_utc_is_no_zone(tmp_path: Path) -> None:
+    found = table(tmp_path, ["Time UTC-2026,flow", *(f"2026-04-09 17:{i:02d},{i}" for i in range(ROWS))])
+    assert times(found) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
