@@ -565,10 +565,11 @@ def _repeated_qualities(seen: _Columns, names: Sequence[str]) -> dict[str, tuple
 
 
 _OF_SENSOR: Final = re.compile(
-    r"(.+?)[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality|validity)", re.IGNORECASE
+    r"(.+?)(?<![ ._/-])[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality|validity)",
+    re.IGNORECASE,
 )
 _BEFORE_SENSOR: Final = re.compile(r"(?:quality|q|qc|status|validity)[ ._/-]+(.+)", re.IGNORECASE)
-_OF_VALUE: Final = re.compile(r"[ ._/-]+(?:value|val|reading|wert|pv|cv)$", re.IGNORECASE)
+_OF_VALUE: Final = re.compile(r"(?<![ ._/-])[ ._/-]+(?:value|val|reading|wert|pv|cv)$", re.IGNORECASE)
 _AGAIN: Final = re.compile(r"\.[0-9]+$")
 
 

@@ -325,3 +325,9 @@ def test_a_delimiter_at_the_end_of_lines_makes_no_title_a_part_of_names(tmp_path
 def test_a_year_after_utc_is_no_zone(tmp_path: Path) -> None:
     found = table(tmp_path, ["Time UTC-2026,flow", *(f"2026-04-09 17:{i:02d},{i}" for i in range(ROWS))])
     assert times(found) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+
+
+def test_a_name_of_many_marks_is_looked_at_once(tmp_path: Path) -> None:
+    long = "_" * 60_000 + "x"  # minutes, if each place of it is where such a run may begin
+    found = table(tmp_path, [f"Time,{long}", *(f"2026-04-09 17:{i:02d},{i}" for i in range(ROWS))])
+    assert found.sensors == (long,)
