@@ -150,6 +150,11 @@ class _Columns:
         except ValueError:
             return None
 
+    def falls(self, name: str) -> bool:
+        """Whether the first numbers of a column do not go on upwards alone."""
+        numbers = self.first_numbers(name)
+        return numbers is not None and bool((np.diff(numbers) < 0).any())
+
     def whole_numbers(self, name: str) -> Ints | None:
         """The column as whole numbers without the missing; None where it holds others, or few."""
         array = plain_array(self._columns.table[name])
@@ -339,6 +344,10 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
         for name in seen.names
         if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
     ]
+    if not seen.reading.time:
+        candidates = [
+            name for name in candidates if bare(name) not in _OF_RECORDINGS or not (timed or seen.falls(name))
+        ]
     parts = () if seen.reading.time or timed else find_parts(seen.names, seen.first_numbers)
     if parts and set(candidates) <= set(parts):
         notes.append(f"{listed(parts)} make the time together")
@@ -373,6 +382,10 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
         f"{seen.path}: no time column (timestamp, ts, time, date ...): name it with --time COLUMN{hint};"
         f" found: {listed(seen.names)}"
     )
+
+
+_OF_RECORDINGS: Final = frozenset({"elapsedtime", "xvalue"})
+"""Names of times from 0, and of sensors: these fall, or stand beside a column of dates with times."""
 
 
 def _millis(seen: _Columns, time: Sequence[str]) -> str | None:
@@ -468,6 +481,8 @@ def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[st
     if not sensors and not values:
         sensors, values = _states_of_entities(seen, names)
     sure = set(reading.likely.get(Role.SENSOR, ()))
+    if any(name not in (*sensors, *values) and seen.is_number(name) for name in names):
+        sensors = [name for name in sensors if name in sure or bare(name) not in _ALSO_STATES]
     if len(sensors) > 1 and values:
         assets = [name for name in _assets(seen, names) if name not in (*sensors, *values)]
         again = [seen.repeated([*time, *assets, name]) for name in sensors]
@@ -480,6 +495,10 @@ def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[st
         for value in values:
             return sensor, value
     return None, None
+
+
+_ALSO_STATES: Final = frozenset({"event", "eventname", "target", "series", "seriesname"})
+"""Names of a column of sensors, and of one of states beside several sensors."""
 
 
 def _states_of_entities(seen: _Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -331,3 +331,17 @@ def test_a_name_of_many_marks_is_looked_at_once(tmp_path: Path) -> None:
     long = "_" * 60_000 + "x"  # minutes, if each place of it is where such a run may begin
     found = table(tmp_path, [f"Time,{long}", *(f"2026-04-09 17:{i:02d},{i}" for i in range(ROWS))])
     assert found.sensors == (long,)
+
+
+def test_a_position_and_an_elapsed_time_are_no_times_beside_one(tmp_path: Path) -> None:
+    for name in ("xValue", "Elapsed Time"):
+        rows = [f"2026-04-09 17:{i:02d},{i}.5,{i % 3}" for i in range(ROWS)]
+        found = table(tmp_path, [f"when_read,{name},yValue", *rows])
+        assert (times(found)[0], found.sensors) == ("2026-04-09T17:00:00Z", (name, "yValue"))
+    with pytest.raises(InputError):
+        table(tmp_path, ["xValue,yValue", *(f"{i % 5}.5,{i}" for i in range(ROWS))])
+
+
+def test_an_event_beside_several_sensors_is_no_name_of_one(tmp_path: Path) -> None:
+    rows = [f"2026-04-09 17:{i:02d},{('start', 'run')[i % 2]},{i},{i % 3}" for i in range(ROWS)]
+    assert table(tmp_path, ["time,event,value,pressure", *rows]).sensors == ("value", "pressure")
