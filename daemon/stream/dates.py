@@ -48,7 +48,7 @@ ZONES: Final = {
 _ZONE_NAMES: Final = "|".join(sorted(ZONES, key=len, reverse=True))
 _CLOCK: Final = re.compile(
     rf"""([0-9]{{1,2}}):([0-9]{{2}})(?::([0-9]{{2}})(?:[.,:]([0-9]{{1,12}}))?)?\s*([AaPp](?:\.?[Mm]\.?)?(?![A-Za-z]))?
-        \s*((?:UTC|GMT)?[+-][0-9]{{2}}:?[0-9]{{2}}|z|{_ZONE_NAMES})?(?:\s*\([^()]*\))?""",
+        (?:\s*((?:UTC|GMT)?[+-][0-9]{{2}}:?[0-9]{{2}}|z|{_ZONE_NAMES})(?:\s*\([^()]*\))?)?""",
     re.VERBOSE,
 )
 _NAMED_ZONE: Final = re.compile(rf"\s*(?<![^\W\d_])({_ZONE_NAMES})$")

@@ -48,6 +48,7 @@ def test_dates_as_people_and_libraries_write_them(text: str, expected: str, name
 @pytest.mark.parametrize(
     "text",
     [
+        "09.04.2026 17:05 (CET)",  # whether that is its zone is not said
         "Apr 09 17:05:30",  # of which year?
         "Thu Apr 09 17:05:30 CST 2026",  # China, Cuba and Chicago have a CST each
         "09-Foo-26 17:05:30",

@@ -338,7 +338,10 @@ def _two_levels(
     """
     cells = lines[header].cells
     told = [cell for cell in cells if cell]
-    if all(cells[1:]) and len(told) == len(set(told)):
+    width = max(  # behind it the rows hold nothing: their lines end in delimiters
+        (i + 1 for line in lines[after:] for i, cell in enumerate(line.cells) if cell), default=len(cells)
+    )
+    if all(cells[1:width]) and len(told) == len(set(told)):
         return None
     for upper, lower in ((header - 1, header), (header, header + 1)):
         if upper < 0 or lower >= max(after, header + 1) or len(lines[upper].cells) != len(lines[lower].cells):

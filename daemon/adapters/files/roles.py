@@ -26,6 +26,7 @@ from daemon.adapters.files.time_parts import find_parts
 from daemon.documents import shown
 from daemon.domain import Floats, Ints
 from daemon.errors import InputError, UsageError
+from daemon.stream.extract.quality import is_known_code
 
 COUNTER_NAMES: Final = frozenset(
     {
@@ -148,6 +149,11 @@ class _Columns:
             return np.array([float(text) for text in self.first_texts(name)], np.float64)
         except ValueError:
             return None
+
+    def falls(self, name: str) -> bool:
+        """Whether the first numbers of a column do not go on upwards alone."""
+        numbers = self.first_numbers(name)
+        return numbers is not None and bool((np.diff(numbers) < 0).any())
 
     def whole_numbers(self, name: str) -> Ints | None:
         """The column as whole numbers without the missing; None where it holds others, or few."""
@@ -292,12 +298,18 @@ _ZONE_IN_NAME: Final = re.compile(
 )
 
 
+_MOST_AHEAD: Final = 14 * 60
+"""Minutes; no zone is further from UTC."""
+
+
 def zone_in(name: str) -> int | None:
     """The minutes by which times of a column are ahead of UTC, where its name says so: ``Date Time, GMT+01:00``."""
     found = _ZONE_IN_NAME.search(name)
     if found is None:
         return None
     minutes = int(found[2] or 0) * 60 + int(found[3] or 0)
+    if minutes > _MOST_AHEAD:
+        return None
     return -minutes if found[1] == "-" else minutes
 
 
@@ -327,7 +339,16 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
             " hour, minute and second"
         )
     candidates = list(seen.reading.time) or _likely(seen, Role.TIME, seen.names)
-    parts = () if seen.reading.time else find_parts(seen.names, seen.first_numbers)
+    timed = [
+        name
+        for name in seen.names
+        if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
+    ]
+    if not seen.reading.time:
+        candidates = [
+            name for name in candidates if bare(name) not in _OF_RECORDINGS or not (timed or seen.falls(name))
+        ]
+    parts = () if seen.reading.time or timed else find_parts(seen.names, seen.first_numbers)
     if parts and set(candidates) <= set(parts):
         notes.append(f"{listed(parts)} make the time together")
         return parts
@@ -347,11 +368,6 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
             return (name,)
     if candidates:
         return (candidates[0],)
-    timed = [
-        name
-        for name in seen.names
-        if pa.types.is_timestamp(seen.kind(name)) or seen.all_like(name, _DATE_TIME)
-    ]
     if len(timed) == 1:
         notes.append(f"{shown(timed[0])} is taken as the time, being the only column of dates with times")
         return (timed[0],)
@@ -368,18 +384,28 @@ def _time(seen: _Columns, notes: list[str]) -> tuple[str, ...]:
     )
 
 
+_OF_RECORDINGS: Final = frozenset({"elapsedtime", "xvalue"})
+"""Names of times from 0, and of sensors: these fall, or stand beside a column of dates with times."""
+
+
 def _millis(seen: _Columns, time: Sequence[str]) -> str | None:
-    """The column of the milliseconds of a time of day in a column of its own."""
-    if len(time) < 2 or seen.reading.plus:
+    """The column of the milliseconds of a time of day without decimals, in a column of its own.
+
+    ``m/s`` is a speed.
+    """
+    if len(time) < 2 or seen.reading.plus or any(map(_DECIMALS.search, seen.first_texts(time[-1]))):
         return None
     for name in seen.names:
-        if bare(name) in _MILLIS and name not in time:
+        if name.lower() in _MILLIS and name not in time:
             numbers = seen.first_numbers(name)
-            if numbers is not None and len(numbers) and numbers.min() >= 0 and numbers.max() < 1000:
+            whole = numbers is not None and len(numbers) and bool((numbers == np.rint(numbers)).all())
+            if numbers is not None and whole and numbers.min() >= 0 and numbers.max() < 1000:
                 return name
     return None
 
 
+_DECIMALS: Final = re.compile(r"(?::[0-9]{2}|^[0-9]{1,2})[.,]0*[1-9][0-9]*(?:\s*[AaPp]\.?[Mm]\.?)?$")
+"""At the end of a time of day, or of a number of seconds."""
 _MILLIS: Final = frozenset({"ms", "msec", "millis", "millisecond", "milliseconds", "millitm", "millisec"})
 
 
@@ -455,6 +481,8 @@ def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[st
     if not sensors and not values:
         sensors, values = _states_of_entities(seen, names)
     sure = set(reading.likely.get(Role.SENSOR, ()))
+    if any(name not in (*sensors, *values) and seen.is_number(name) for name in names):
+        sensors = [name for name in sensors if name in sure or bare(name) not in _ALSO_STATES]
     if len(sensors) > 1 and values:
         assets = [name for name in _assets(seen, names) if name not in (*sensors, *values)]
         again = [seen.repeated([*time, *assets, name]) for name in sensors]
@@ -467,6 +495,10 @@ def _long(seen: _Columns, names: Sequence[str], time: Sequence[str]) -> tuple[st
         for value in values:
             return sensor, value
     return None, None
+
+
+_ALSO_STATES: Final = frozenset({"event", "eventname", "target", "series", "seriesname"})
+"""Names of a column of sensors, and of one of states beside several sensors."""
 
 
 def _states_of_entities(seen: _Columns, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -504,8 +536,8 @@ def _quality(seen: _Columns, names: Sequence[str], value: str | None) -> dict[st
             found[name] = repeated[name]
         elif bare(name) in _ROW_QUALITY:
             found[name] = None
-        elif value is None and (sensor := _of_sensor(name)) is not None and sensor in about:
-            found[name] = about[sensor]
+        elif value is None and (sensor := _of_sensor(name)) in about and _are_codes(seen, name):
+            found[name] = about[sensor or ""]
     return found
 
 
@@ -515,10 +547,31 @@ def _of_sensor(name: str) -> str | None:
     return None if match is None else match[1]
 
 
+def _are_codes(seen: _Columns, name: str) -> bool:
+    """Whether a column may hold qualities: words, or few whole numbers; one called Q may be a flow or a power."""
+    texts = seen.first_texts(name)
+    if len(set(texts)) > _MOST_CODES or any(
+        re.fullmatch(r"[+-]?[0-9]+[.,]0*[1-9][0-9]*", each) for each in texts
+    ):
+        return False
+    numbers = [each for each in texts if each.isdigit()]
+    doubtful = _AGAIN.sub("", name).lower() == "q" or re.match(r"[Qq][ ._/-]", name) is not None
+    if not doubtful or not numbers:
+        return True
+    return any(map(is_known_code, numbers)) and all(each == "0" or is_known_code(each) for each in numbers)
+
+
+_MOST_CODES: Final = 12
+
+
 def _repeated_qualities(seen: _Columns, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Columns of quality that the header calls the same, with the columns between each and the one before."""
     bases = {name: _AGAIN.sub("", name) for name in names if named([_AGAIN.sub("", name)], Role.QUALITY)}
-    several = [name for name, base in bases.items() if list(bases.values()).count(base) > 1]
+    several = [
+        name
+        for name, base in bases.items()
+        if list(bases.values()).count(base) > 1 and _are_codes(seen, name)
+    ]
     found: dict[str, tuple[str, ...]] = {}
     since: list[str] = []
     for name in seen.all_names:
@@ -531,10 +584,11 @@ def _repeated_qualities(seen: _Columns, names: Sequence[str]) -> dict[str, tuple
 
 
 _OF_SENSOR: Final = re.compile(
-    r"(.+?)[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality|validity)", re.IGNORECASE
+    r"(.+?)(?<![ ._/-])[ ._/-]+(?:quality(?:[ _]?code)?|q|qc|status(?:[ _]?code)?|opcquality|validity)",
+    re.IGNORECASE,
 )
 _BEFORE_SENSOR: Final = re.compile(r"(?:quality|q|qc|status|validity)[ ._/-]+(.+)", re.IGNORECASE)
-_OF_VALUE: Final = re.compile(r"[ ._/-]+(?:value|val|reading|wert|pv|cv)$", re.IGNORECASE)
+_OF_VALUE: Final = re.compile(r"(?<![ ._/-])[ ._/-]+(?:value|val|reading|wert|pv|cv)$", re.IGNORECASE)
 _AGAIN: Final = re.compile(r"\.[0-9]+$")
 
 

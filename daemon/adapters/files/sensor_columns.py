@@ -37,7 +37,7 @@ from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
 from daemon.stream.extract.numbers import FAULT_HINTS
-from daemon.stream.extract.quality import compile_quality, is_known_word
+from daemon.stream.extract.quality import compile_quality, is_known_code, is_known_word
 
 _MOST_STATES: Final = 12
 """Different texts of a column that may be states of a machine."""
@@ -303,6 +303,9 @@ class SensorColumns:
             return known
         words = [isinstance(each, str) and not each.strip().isdigit() for each in found]
         commonest = int(times.argmax())
+        others = [code for each in found if (code := _written(each)) not in (0, "0")]
+        if others and all(map(is_known_code, others)):
+            return known  # all are bad, by a convention that they are of
         if any(words) or 2 * int(times[commonest]) <= total:
             return known
         note = f"{shown(name)}: {found[commonest]} is said of most rows, and taken for good"

@@ -44,7 +44,7 @@ from daemon.adapters.files.row_keys import (
 )
 from daemon.adapters.files.sensor_columns import SensorColumns, Spelling
 from daemon.adapters.files.table_reading import TableReading
-from daemon.adapters.files.time_parts import joined
+from daemon.adapters.files.time_parts import are_parts, joined
 from daemon.documents import shown
 from daemon.domain import NO_CONDITION, SYNTHETIC, Floats, Ints, Mask, Reason, StreamSpec, is_calendar
 from daemon.errors import InputError
@@ -63,7 +63,6 @@ _LATEST_NS: Final = 8 * 10**18
 _UNITS: Final = ("s", "ms", "us", "ns")
 _TWO_DAYS_NS: Final = 2 * 86_400 * 10**9
 _YEAR_NS: Final = 366 * 86_400 * 10**9
-_DATE_AND_CLOCK: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +300,7 @@ def read_table(
 def _times_of(columns: Columns, roles: Roles) -> list[pa.ChunkedArray]:
     """The column of times, the two of dates and of times of day, or the one that parts make."""
     found = [columns.table[name] for name in roles.time]
-    if len(found) <= _DATE_AND_CLOCK:
+    if not are_parts(roles.time):
         return found
     numbers = [_numbers_of(column) for column in found]
     return [pa.chunked_array([joined(roles.time, numbers)])]

@@ -21,14 +21,14 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "year": ("year", "yr", "yyyy", "jahr", "année", "annee", "año", "anno"),
         "month": ("month", "mon", "mm", "monat", "mois", "mes", "mese"),
         "day": ("day", "dd", "dayofmonth", "tag", "jour", "dia", "día", "giorno"),
-        "doy": ("doy", "dayofyear", "yday", "julianday", "jday", "jul"),
+        "doy": ("doy", "dayofyear", "yday", "julianday", "jday"),
         "clock": ("hhmm", "hrmn", "hourmin", "hourminute", "time", "timehhmm"),
         "hour": ("hour", "hr", "hh", "hours", "stunde", "heure", "hora", "ora"),
-        "minute": ("minute", "min", "mi", "minutes", "minuto", "minuti"),
+        "minute": ("minute", "min", "mi", "mm", "minutes", "minuto", "minuti"),
         "second": ("second", "sec", "ss", "seconds", "sekunde", "seconde", "segundo", "secondi"),
     }
 )
-"""Bare names of columns, by the part of a time that they hold."""
+"""Bare names of columns, by the part of a time that they hold; ``mm`` before the hour is the month."""
 _RANGES: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
     {
         "year": (1970, 2261),
@@ -42,6 +42,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
     }
 )
 _SECOND_NS: Final = 10**9
+_HOURS, _MINUTES = 24, 60
 
 
 def find_parts(names: Sequence[str], numbers: Callable[[str], Floats | None]) -> tuple[str, ...]:
@@ -56,12 +57,15 @@ def find_parts(names: Sequence[str], numbers: Callable[[str], Floats | None]) ->
         for name in names:
             if bare(name) == "min" and any(bare(other) == "max" for other in names):
                 continue  # the least of something
-            if bare(name) in known and part not in found and _fits(part, numbers(name)):
+            free = part not in found and name not in found.values()
+            if free and bare(name) in known and _fits(part, numbers(name)):
                 found[part] = name
     if "day" not in found and "month" not in found and "doy" not in found:
         day = next((name for name in names if bare(name) in _NAMES["day"]), None)
         if day is not None and _fits("doy", numbers(day)):  # the day of the year is often called Day
             found["doy"] = day
+    if "day" not in found and "doy" in found and bare(found.get("month", "")) == "mm":
+        found["minute"] = found.pop("month")  # year, day of year, hh, mm
     if "month" not in found and "day" in found and "doy" not in found:
         found["doy"] = found.pop("day")
     if "year" not in found or not ("doy" in found or {"month", "day"} <= found.keys()):
@@ -90,9 +94,12 @@ def joined(names: Sequence[str], columns: Sequence[Floats]) -> pa.Array:
         names: of the columns, as ``find_parts`` has them.
         columns: their numbers, (N,) each, NaN where there is none.
     """
-    parts = dict(zip(map(_part_of, names), columns, strict=True))
+    held = dict(zip(_parts_of(names), names, strict=True))
+    parts = dict(zip(held, columns, strict=True))
     if "month" not in parts and "day" in parts:
         parts["doy"] = parts.pop("day")
+    if bare(held.get("clock", "")) == "time" and np.nanmax(parts["clock"], initial=0.0) <= _HOURS:
+        parts["hour"] = parts.pop("clock")  # 5 is five o'clock, for no row is later than 00:24
     known = np.all(
         [(column >= _RANGES[part][0]) & (column <= _RANGES[part][1]) for part, column in parts.items()],
         axis=0,
@@ -114,6 +121,7 @@ def joined(names: Sequence[str], columns: Sequence[Floats]) -> pa.Array:
         day = whole("day", 1)
     known &= day <= (following - first).astype(np.int64)
     clock = whole("clock", 0)
+    known &= clock % 100 < _MINUTES
     minutes = (whole("hour", 0) + clock // 100) * 60 + whole("minute", 0) + clock % 100
     seconds = parts.get("second")
     rest = np.zeros(len(known)) if seconds is None else np.where(known, seconds, 0.0)
@@ -122,5 +130,14 @@ def joined(names: Sequence[str], columns: Sequence[Floats]) -> pa.Array:
     return pa.array(times, pa.timestamp("ns"), mask=~known)
 
 
-def _part_of(name: str) -> str:
-    return next(part for part, known in _NAMES.items() if bare(name) in known)
+def are_parts(names: Sequence[str]) -> bool:
+    """Whether columns of a time are its parts, and not a date and a time of day."""
+    return len(names) > 2 or (len(names) == 2 and bare(names[0]) in _NAMES["year"])
+
+
+def _parts_of(names: Sequence[str]) -> list[str]:
+    """Which part each of the columns holds, in the order of ``find_parts``."""
+    parts, found = iter(_NAMES.items()), []
+    for name in names:
+        found.append(next(part for part, known in parts if bare(name) in known))
+    return found

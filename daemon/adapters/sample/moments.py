@@ -92,10 +92,15 @@ def _of_two(up: int, level: Mapping[Way, Sequence[Any]]) -> Choice | None:
                         for s, n in zip(level[seconds], level[nanos], strict=True)
                     ],
                 )
-    dates = [way for way in ranked(level, Role.TIME) if _all_like(level[way], _DATE)]
+    named_so = ranked(level, Role.TIME)
+    dates = [way for way in named_so if _all_like(level[way], _DATE)]
+    clocks = [way for way in level if _all_like(level[way], _CLOCK)]
+    if any(way not in dates and look_like_times(way, level[way]) for way in named_so):
+        return None  # a whole time, which may name its zone, says more
+    clocks.sort(key=lambda way: (way not in named_so, -len(set(present(level[way])))))  # no begin of a shift
     for date in dates:
-        for clock in level:
-            if clock[:-1] == date[:-1] and _all_like(level[clock], _CLOCK):
+        for clock in clocks:
+            if clock[:-1] == date[:-1]:
                 both = zip(level[date], level[clock], strict=True)
                 return _ordered(
                     Choice(

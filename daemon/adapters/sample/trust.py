@@ -16,7 +16,7 @@ from daemon.adapters.sample.places import Way, are_numbers, present
 from daemon.adapters.sample.roles import hashable, ranked, source_text
 from daemon.config.input_notation import parse_sources
 from daemon.mapping import QualityRule
-from daemon.stream.extract.quality import compile_verdict, is_known_word
+from daemon.stream.extract.quality import compile_verdict, is_known_code, is_known_word
 
 _MOST_CODES: Final = 12
 _ENOUGH: Final = 20
@@ -41,9 +41,7 @@ def quality_choice(
             continue
         if bare(way[-1]) in ("status", "state") and are_numbers(there):
             continue
-        if of_row and (
-            (bare(way[-1]) not in _SURE and not _all_words(there)) or _has_values_beside(way, level)
-        ):
+        if of_row and (not _is_of_rows(bare(way[-1]), there) or _has_values_beside(way, level)):
             continue
         if (document := _document(source_text(up, way), there)) is not None:
             listed = type(document) is dict
@@ -56,7 +54,20 @@ def quality_choice(
     return None
 
 
-_SURE: Final = frozenset({"quality", "qualitycode", "opcquality", "qc", "q"})
+_SURE: Final = frozenset({"quality", "qualitycode", "opcquality", "qc"})
+_OF_MACHINES: Final = ("ok", "normal", "true", "false", "error", "fail", "fault", "not", "no")
+"""Beginnings of words that a machine says of itself: what it reads in a fault is what is to be judged."""
+
+
+def _is_of_rows(name: str, values: Sequence[Any]) -> bool:
+    """Whether a field of this name says of all values beside it whether they are to be trusted."""
+    if name in _SURE:
+        return True
+    if _all_words(values):
+        return name == "validity" or not any(
+            str(word).strip().lower().removeprefix("status").startswith(_OF_MACHINES) for word in set(values)
+        )
+    return name == "q" and all(str(value).strip() == "0" or is_known_code(value) for value in values)
 
 
 def _has_values_beside(way: Way, level: Mapping[Way, Sequence[Any]]) -> bool:
@@ -67,7 +78,9 @@ def _has_values_beside(way: Way, level: Mapping[Way, Sequence[Any]]) -> bool:
 
 
 def _all_words(values: Sequence[Any]) -> bool:
-    return all(type(value) is str and is_known_word(value) for value in values)
+    return all(
+        type(value) is str and not value.strip().isdigit() and is_known_word(value) for value in values
+    )
 
 
 def _document(place: str, values: Sequence[Any]) -> Any:
@@ -78,6 +91,9 @@ def _document(place: str, values: Sequence[Any]) -> Any:
     if all(type(value) is str and is_known_word(value) and not value.strip().isdigit() for value in values):
         return place  # its words say that all are bad
     commonest, times = Counter(map(hashable, values)).most_common(1)[0]
+    codes = [value for value in values if str(value).strip() != "0"]
+    if codes and all(map(is_known_code, codes)):
+        return None  # all are bad, by a convention that they are of
     if len(values) < _ENOUGH or 2 * times <= len(values) or type(commonest) is bool:
         return None
     return {"from": place, "good": [commonest]}

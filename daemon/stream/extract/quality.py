@@ -175,6 +175,16 @@ def _plain(found: Any) -> int:
     return _opc_ua(found) if type(found) is dict else _words(found, _plain)
 
 
+def is_known_code(code: object) -> bool:
+    """Whether a number, or its text, is a code that OPC DA or OPC UA has; 0 is another thing in each."""
+    number = _comparable(code) if type(code) is str else code
+    return type(number) is int and (number in _OPC_DA_CODES or number & 0xFFFFFFFF >= 1 << 30)
+
+
+_OPC_DA_CODES: Final = frozenset((*range(4, 33, 4), 64, 68, 80, 84, 88, 192, 216, _STALE))
+"""The bad, the uncertain and the good ones, without the bits of limits; and Sparkplug's stale."""
+
+
 def is_known_word(word: str) -> bool:
     """Whether a text of quality says something; any other counts as bad for want of a meaning."""
     word = word.strip().lower()

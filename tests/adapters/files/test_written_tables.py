@@ -66,6 +66,43 @@ def test_times(tmp_path: Path, header: str, row: object, expected: list[str]) ->
     assert found.sensors == ("flow",)
 
 
+def test_minutes_called_as_months_are_and_hours_without_minutes(tmp_path: Path) -> None:
+    minutes = table(
+        tmp_path, ["YYYY MM DD hh mm wind", *(f"2026 04 09 17 {i:02d} {i}.5" for i in range(ROWS))]
+    )
+    assert times(minutes) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+    assert minutes.sensors == ("wind",)
+    by_day = table(tmp_path, ["year,doy,hh,mm,wind", *(f"2026,99,17,{i},{i}.5" for i in range(ROWS))])
+    assert times(by_day) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+    hours = table(tmp_path, ["Year,Month,Day,Time,flow", *(f"2026,4,9,{i % 24},{i}" for i in range(24))])
+    assert times(hours) == ["2026-04-09T00:00:00Z", "2026-04-09T01:00:00Z"]
+    days = table(tmp_path, ["year,doy,flow", *(f"2026,{99 + i},{i}" for i in range(ROWS))])
+    assert times(days) == ["2026-04-09T00:00:00Z", "2026-04-10T00:00:00Z"]
+
+
+def test_no_clock_has_75_minutes(tmp_path: Path) -> None:
+    found = table(tmp_path, ["Year,DOY,HHMM,flow", *(f"2026,99,{1200 + i},{i}" for i in range(90))])
+    assert int(found.usable.sum()) == 60
+
+
+def test_features_of_the_calendar_are_no_time_beside_one(tmp_path: Path) -> None:
+    lines = [f"2026-04-09 17:{i:02d}:00,2026,4,9,17,{i}" for i in range(ROWS)]
+    found = table(tmp_path, ["reading_of,year,month,day,hour,flow", *lines])
+    assert times(found) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+
+
+def test_speeds_and_milliseconds_said_twice_are_added_to_no_time(tmp_path: Path) -> None:
+    speed = table(
+        tmp_path, ["Date,Time,m/s", *(f"2026-04-09,17:{i:02d}:00,{3 + i % 5}" for i in range(ROWS))]
+    )
+    assert (times(speed), speed.sensors) == (["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"], ("m/s",))
+    lines = [f"2026-04-09,17:00:00.{10 * i:03d},{10 * i},{i}" for i in range(ROWS)]
+    assert times(table(tmp_path, ["Date,Time,ms,flow", *lines])) == [
+        "2026-04-09T17:00:00Z",
+        "2026-04-09T17:00:00.010Z",
+    ]
+
+
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)))  # noqa: DTZ001 -- of the zone's own clock
 def test_parts_are_the_time_that_they_are_parts_of(time: datetime) -> None:
     time = time.replace(microsecond=0)
@@ -176,6 +213,20 @@ def test_codes_of_another_convention_are_told_by_the_commonest(tmp_path: Path) -
     assert any("0 is said of most rows, and taken for good" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("names", ["H,Q,H,Q", "L1,Q_L1,L2,Q_L2", "flow,flow_Q,level,level_Q"])
+def test_flows_and_powers_are_no_qualities(tmp_path: Path, names: str) -> None:
+    halves = [f"2026-04-09T17:{i:02d}:00,{i},{i % 5}.5,{i % 7},{i % 3}.5" for i in range(ROWS)]
+    assert np.isfinite(table(tmp_path, [f"Time,{names}", *halves]).values).all()
+    if "_Q," not in names:
+        whole = [f"2026-04-09T17:{i:02d}:00,{i},{10 + i % 5},{i % 7},{20 + i % 3}" for i in range(ROWS)]
+        assert len(table(tmp_path, [f"Time,{names}", *whole]).sensors) == 4
+
+
+def test_the_commonest_of_bad_codes_is_not_good(tmp_path: Path) -> None:
+    rows = [f"2026-04-09T17:{i:02d}:00,{i},{8 if i % 9 else 24},{i}" for i in range(ROWS)]  # not connected
+    assert np.isnan(read(table(tmp_path, ["Time,flow,flow_quality,level", *rows]), "flow")).all()
+
+
 def test_codes_that_are_known_keep_their_meaning(tmp_path: Path) -> None:
     rows = [f"2026-04-09T17:{i:02d}:00,{i},{192 if i < 5 else 24}" for i in range(ROWS)]  # the sensor breaks
     found = table(tmp_path, ["Time,flow,flow_Q", *rows])
@@ -263,3 +314,34 @@ def test_the_only_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
     broken.write_bytes((tmp_path / "one.zip").read_bytes()[:-30])
     with pytest.raises(InputError, match="damaged zip data"):
         read_table(broken)
+
+
+def test_a_delimiter_at_the_end_of_lines_makes_no_title_a_part_of_names(tmp_path: Path) -> None:
+    rows = [f"2026-04-09 17:{i:02d};{i};{i % 3};" for i in range(ROWS)]
+    found = table(tmp_path, ["Plant;North;;", "time;flow;level;", *rows])
+    assert found.sensors == ("flow", "level")
+
+
+def test_a_year_after_utc_is_no_zone(tmp_path: Path) -> None:
+    found = table(tmp_path, ["Time UTC-2026,flow", *(f"2026-04-09 17:{i:02d},{i}" for i in range(ROWS))])
+    assert times(found) == ["2026-04-09T17:00:00Z", "2026-04-09T17:01:00Z"]
+
+
+def test_a_name_of_many_marks_is_looked_at_once(tmp_path: Path) -> None:
+    long = "_" * 60_000 + "x"  # minutes, if each place of it is where such a run may begin
+    found = table(tmp_path, [f"Time,{long}", *(f"2026-04-09 17:{i:02d},{i}" for i in range(ROWS))])
+    assert found.sensors == (long,)
+
+
+def test_a_position_and_an_elapsed_time_are_no_times_beside_one(tmp_path: Path) -> None:
+    for name in ("xValue", "Elapsed Time"):
+        rows = [f"2026-04-09 17:{i:02d},{i}.5,{i % 3}" for i in range(ROWS)]
+        found = table(tmp_path, [f"when_read,{name},yValue", *rows])
+        assert (times(found)[0], found.sensors) == ("2026-04-09T17:00:00Z", (name, "yValue"))
+    with pytest.raises(InputError):
+        table(tmp_path, ["xValue,yValue", *(f"{i % 5}.5,{i}" for i in range(ROWS))])
+
+
+def test_an_event_beside_several_sensors_is_no_name_of_one(tmp_path: Path) -> None:
+    rows = [f"2026-04-09 17:{i:02d},{('start', 'run')[i % 2]},{i},{i % 3}" for i in range(ROWS)]
+    assert table(tmp_path, ["time,event,value,pressure", *rows]).sensors == ("value", "pressure")

@@ -402,3 +402,39 @@ def test_versions_are_no_dates_and_a_flow_is_no_quality() -> None:
     assert found.written.input.get("time", "$timestamp") == "$timestamp"
     read = values_read(lambda i: {"pump": "p", "ts": at(i), "q": i % 3, "level": i % 5})
     assert len(read["level"]) == 120
+
+
+def test_codes_of_a_sensor_that_is_not_connected_are_not_taken_for_good() -> None:
+    def broken(i: int) -> dict[str, Any]:
+        quality = 24 if i % 9 else 8
+        return {"asset": "a", "ts": at(i), "sensor": "tp"[i % 2], "value": 20 + i % 7, "quality": quality}
+
+    assert "quality" not in (derived(broken).written.input or {})
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        lambda i: {"status": "ok" if i % 9 else "error"},
+        lambda i: {"state": "normal" if i % 9 else "fault"},
+        lambda i: {"q": 190 + i % 5},
+    ],
+)
+def test_what_a_machine_says_of_itself_is_no_quality_of_its_readings(
+    marks: Callable[[int], dict[str, Any]],
+) -> None:
+    found = derived(lambda i: {"asset": "a", "ts": at(i), "temperature": 20 + i % 7, **marks(i)})
+    assert "quality" not in (found.written.input or {})
+
+
+def test_a_whole_time_goes_before_a_date_and_a_time_of_day_which_is_no_begin_of_a_shift() -> None:
+    def local(i: int) -> dict[str, Any]:
+        time = datetime.fromtimestamp(BEGIN + 3600 + i, UTC)
+        return {"date": f"{time:%Y-%m-%d}", "shift_start": "06:00", "time": f"{time:%H:%M:%S}"}
+
+    def both(i: int) -> dict[str, Any]:
+        return {"d": {"dev": "a", "ts": at(i), **local(i), "m": {"temperature": 20 + i % 7, "flow": i % 5}}}
+
+    assert derived(both).written.input["time"] == "d.ts"
+    alone = derived(lambda i: {"machine": "a", **local(i), "temperature": 20 + i % 7})
+    assert alone.written.input["time"] == {"join": ["date", "time"], "with": " "}
