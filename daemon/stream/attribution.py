@@ -99,13 +99,18 @@ class PeakEvidence:
         ).grown(row)
 
     def grown(self, row: SensorEvidence) -> PeakEvidence:
-        """The peaks with one more row; a sensor that is missing in it keeps its own."""
+        """The peaks with one more row; a sensor that is missing in it keeps its own.
+
+        Residuals count to the side on which the sensor is on the whole: the row in which it returns is as far from what
+        a window of others like it leads to expect, to the other side.
+        """
         before = np.where(np.isnan(self.before), row.before, self.before)
-        size = np.abs(row.residual)
-        beyond = (size > self.residual) | np.isnan(self.residual)
+        size, off = np.abs(row.residual), np.nan_to_num(row.observed - row.expected)
+        apart = self.apart + off
+        beyond = (size > self.residual) & (off * apart >= 0.0) | np.isnan(self.residual)
         return PeakEvidence(
             np.fmax(self.error, row.error),
-            np.fmax(self.residual, size),
+            np.where(beyond, size, self.residual),
             np.fmax(self.change, np.abs(row.deviation - before)),
             np.fmax(self.deviation, np.abs(row.deviation)),
             before,
@@ -113,7 +118,7 @@ class PeakEvidence:
             np.where(beyond, row.expected, self.expected),
             np.where(np.minimum(self.jump, row.jump) < 0, SCORED, np.maximum(self.jump, row.jump)),
             self.rows + np.isfinite(row.observed - row.expected),
-            self.apart + np.nan_to_num(row.observed - row.expected),
+            apart,
         )
 
     def only(self, sensors: Mask, before: PeakEvidence) -> PeakEvidence:
@@ -125,11 +130,14 @@ class PeakEvidence:
         """With the peaks of an earlier run of the same episode."""
         if earlier is None:
             return self
-        larger = ~(earlier.residual > self.residual)
+        apart = self.apart + earlier.apart
+        mine, its = ((one.observed - one.expected) * apart >= 0.0 for one in (self, earlier))
+        larger = np.where(mine == its, ~(earlier.residual > self.residual), mine)
+        larger = (larger & ~np.isnan(self.residual)) | np.isnan(earlier.residual)
         return replace(
             self,
             error=np.fmax(self.error, earlier.error),
-            residual=np.fmax(self.residual, earlier.residual),
+            residual=np.where(larger, self.residual, earlier.residual),
             change=np.fmax(self.change, earlier.change),
             deviation=np.fmax(self.deviation, earlier.deviation),
             before=np.where(np.isnan(earlier.before), self.before, earlier.before),
@@ -137,7 +145,7 @@ class PeakEvidence:
             expected=np.where(larger, self.expected, earlier.expected),
             jump=np.where(np.minimum(self.jump, earlier.jump) < 0, SCORED, np.fmax(self.jump, earlier.jump)),
             rows=self.rows + earlier.rows,
-            apart=self.apart + earlier.apart,
+            apart=apart,
         )
 
     @property
@@ -169,7 +177,8 @@ class PeakEvidence:
         the peak: a spike may be over.
         """
         least = np.where(by.blamed | np.isnan(by.residual), np.inf, by.residual)
-        off = np.abs(row.observed - by.expected) >= AS_FAR * np.abs(self.observed - self.expected)
+        far = self.observed - self.expected
+        off = (row.observed - by.expected) * np.sign(far) >= AS_FAR * np.abs(far)
         known = np.isfinite(row.observed) & np.isfinite(by.expected) & (~by.blamed | off)
         return replace(
             self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -99,3 +100,20 @@ def test_a_spike_that_is_over_keeps_the_values_of_its_peak() -> None:
     kept = peaks.explained(found, now)
     assert (kept.observed[0], kept.expected[0]) == (90.0, 10.0)
     assert (kept.observed[1], kept.expected[1]) == (4.0, 4.1)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_return_to_normal_does_not_turn_the_side(apart: bool) -> None:
+    """Of rows before it the model expects more rows like them: it is farther off than any of them, to the other side."""
+    fault = [sensors([4.0], [3.8], [-3.8], -0.1) for _ in range(4)]
+    back = sensors([4.0], [4.8], [4.8], -0.1)
+    if apart:  # the scores were low in between: two runs of one alert
+        peaks = PeakEvidence.since(back).joined(
+            reduce(PeakEvidence.grown, fault[1:], PeakEvidence.since(fault[0]))
+        )
+    else:
+        peaks = reduce(PeakEvidence.grown, [*fault[1:], back], PeakEvidence.since(fault[0]))
+    assert (peaks.observed.tolist(), peaks.residual.tolist()) == ([-3.8], [3.8])
+    # A fault to the other side that lasts is one.
+    peaks = reduce(PeakEvidence.grown, [back] * 6, peaks)
+    assert (peaks.observed.tolist(), peaks.residual.tolist()) == ([4.8], [4.8])
