@@ -66,7 +66,7 @@ MONTHS: Final = {
 """The first three letters of months, in English and German."""
 _SPACED_ZONE: Final = re.compile(r"(?<=[0-9])\s+([+-][0-9]{2}:?[0-9]{2})$")
 _FRACTION: Final = re.compile(r"(?<=[0-9][.,])([0-9]{6})([0-9]+)")
-LONGEST: Final = 64
+LONGEST: Final = 96
 """Characters of a text that is a time; a longer one is none."""
 
 

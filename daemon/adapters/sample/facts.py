@@ -22,6 +22,8 @@ from daemon.domain import DAY_NS, SECOND_NS, Floats, Ints
 from daemon.nature import FEW, called_counter, far_end, resets, strays, words_of
 from daemon.stream.extract.units import conversion
 
+REST: Final = 0.05
+"""The share of rows at rest, at least, that is worth a word."""
 MANY_STATES: Final = 12
 """More different texts than this are no states."""
 _ANGLE_WORDS: Final = re.compile(
@@ -158,6 +160,25 @@ def sentinels(series: Series) -> Fact | None:
         return None
     why = f"{_times(likely, numbers)}, far outside of the rest: no value, or a state?"
     return Fact("missing", [_plain(each) for each in likely], why, certain=False)
+
+
+def resting(sensors: Sequence[Series]) -> tuple[list[str], int]:
+    """The sensors that read exactly 0 in the same rows, for long and often, and how many rows these are.
+
+    A machine at rest, by transmitters with a cut-off. The step from there to work is so much larger than what a sensor
+    does at work that a model of both is blind to the latter.
+    """
+    groups: dict[bytes, list[Series]] = {}
+    for series in sensors:
+        at = [times[numbers == 0] for times, numbers in zip(series.times, series.numbers, strict=True)]
+        rows, ends = sum(map(len, at)), sum(int(np.diff(n == 0).sum()) for n in series.numbers)
+        often = REST * len(series.all) <= rows < len(series.all) - FEW
+        if often and rows >= FEW * max((ends + 1) // 2, 1):
+            groups.setdefault(b"|".join(each.tobytes() for each in at), []).append(series)
+    most = max(groups.values(), key=len, default=[])
+    if len(most) < 2:
+        return [], 0
+    return [series.name for series in most], int((most[0].all == 0).sum())
 
 
 def _times(of: Sequence[float], numbers: Floats) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from daemon.adapters.sample import facts
 from daemon.adapters.sample.config_text import Written, flow, quoted, span
-from daemon.adapters.sample.facts import Fact
+from daemon.adapters.sample.facts import Fact, Series
 from daemon.adapters.sample.gathering import Readings
 from daemon.adapters.sample.period import infer_period
 from daemon.adapters.sample.survey import Survey
@@ -81,7 +81,11 @@ def settle(
         why=dict(written.why) | why | {f"sensors.{s}": _words(all_of) for s, all_of in by_sensor.items()},
         proposed=[] if found is None else _texts_left_out(readings, found),
     )
-    notes = _sensor_notes(by_sensor) + ([] if found is None else _no_numbers(readings.sensors, found))
+    notes = (
+        _sensor_notes(by_sensor)
+        + _rest([readings.series[s] for s in readings.sensors])
+        + ([] if found is None else _no_numbers(readings.sensors, found))
+    )
     return Derived(spec, notes, written, about_time)
 
 
@@ -176,6 +180,17 @@ def _sensor_notes(by_sensor: Mapping[str, Sequence[Fact]]) -> list[str]:
         for sensor, all_of in by_sensor.items()
         for fact in all_of
         if fact.key not in ("", "unit") and fact.certain
+    ]
+
+
+def _rest(sensors: Sequence[Series]) -> list[str]:
+    """A note on a machine that reads exactly 0 at rest."""
+    names, rows = facts.resting(sensors)
+    if not names:
+        return []
+    return [
+        f"{', '.join(map(shown, names))} are exactly 0 in the same {counted(rows, 'row')}: a machine at rest? Then missing: [0] at"
+        " each of them lets the model learn them at work alone, where it finds far smaller faults"
     ]
 
 

@@ -224,3 +224,24 @@ def test_a_number_that_is_the_time_itself_is_known() -> None:
     times = START + SECOND_NS * np.arange(10)
     assert facts.is_event_time(times / 1e6 - 3000, times)
     assert not facts.is_event_time(np.linspace(0, 1, 10), times)
+
+
+# ------------------------------------------------------------------ several sensors
+def test_sensors_that_are_zero_in_the_same_rows_for_long_are_of_a_machine_at_rest() -> None:
+    works = np.arange(2_000) % 400 < 250
+    speed, flow = (
+        np.where(works, level + noise(2_000, seed), 0.0) for seed, level in enumerate((1_450.0, 9.0))
+    )
+    ambient = 12.0 + noise(2_000, 3)
+    found = facts.resting([series(speed, "speed"), series(ambient, "ambient"), series(flow, "flow")])
+    assert found == (["speed", "flow"], 750)
+    assert facts.resting([series(speed, "speed"), series(ambient, "ambient")]) == (
+        [],
+        0,
+    )  # one alone tells nothing
+    late = np.where(np.roll(works, 1), flow, 0.0)
+    assert facts.resting([series(speed, "speed"), series(late, "late")]) == ([], 0)  # at other times
+    flickers = np.where(np.arange(2_000) % 4 > 0, speed, 0.0)
+    assert facts.resting([series(flickers, "a"), series(flickers, "b")]) == ([], 0)  # no rest
+    nothing = np.zeros(2_000)
+    assert facts.resting([series(nothing, "a"), series(nothing, "b")]) == ([], 0)  # two constants
