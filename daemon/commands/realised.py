@@ -7,13 +7,13 @@ nobody knows which of the episodes were false: many more than budgeted are too m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from daemon.documents import counted
-from daemon.domain import DAY_NS, AlertEvent, AlertKind
+from daemon.domain import DAY_NS, AlertEvent, AlertKind, Phase
 from daemon.runtime.stream_run import StreamPlan
 from daemon.stream.steps import RowBlock
 
@@ -22,7 +22,7 @@ WORST = 5
 
 
 def realised_of(
-    alerts: Iterable[AlertEvent], blocks: Sequence[RowBlock], plan: StreamPlan, assets: int
+    alerts: Sequence[AlertEvent], blocks: Sequence[RowBlock], plan: StreamPlan, assets: int
 ) -> dict[str, Any]:
     """Per kind of alert that has a budget: the episodes, and those that it allows, in all and of the worst assets.
 
@@ -43,10 +43,12 @@ def realised_of(
         if budget is None:
             continue
         mine = Counter(asset for asset, kinds in began if kind in kinds)
+        opened = sum(event.phase is Phase.OPENED and event.kind is kind for event in alerts)
         worst = sorted(mine, key=lambda asset: (-mine[asset], asset))[:WORST]
         found[str(kind)] = {
             "budget": str(budget),
             "episodes": mine.total(),
+            "joined": max(mine.total() - opened, 0),
             "budgeted": round(budget.allowed(days, assets), 3),
             "per_asset_and_day": round(mine.total() / days, 4) if days else None,
             "budgeted_per_asset_and_day": round(budget.allowed(1.0, assets), 4),
@@ -65,9 +67,13 @@ def realised_lines(found: Mapping[str, Any]) -> list[str]:
             continue
         worst = ", ".join(f"{asset} {of['episodes']}" for asset, of in one["worst"].items())
         lines.append(
-            f"{counted(one['episodes'], f'{kind} episode')} in {found['asset_days']:.1f} days of assets,"
+            f"{counted(one['episodes'], f'{kind} episode')}{_joined(one['joined'])} in {found['asset_days']:.1f} days of assets,"
             f" {one['per_asset_and_day']:.2f} per asset and day; the budget of false ones, {one['budget']}, is"
             f" {one['budgeted_per_asset_and_day']:.2f}, {one['budgeted']:.1f} in all"
             + (f" (most: {worst})" if len(one["worst"]) > 1 else "")
         )
     return lines
+
+
+def _joined(count: int) -> str:
+    return f" ({count} of them within another alert)" if count else ""

@@ -145,7 +145,7 @@ def summary_of(
         "scored": done.totals["scored"],
         "filled": done.totals["filled"],
         "episodes": len(opened),
-        "alerts": [alert_entry(one) for one in folded(kept.alerts)[:ALERTS_LISTED]],
+        "alerts": [alert_entry(one, newest_ns(one, done)) for one in folded(kept.alerts)[:ALERTS_LISTED]],
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "episodes_suppressed": sum(alert.phase is Phase.SUPPRESSED for alert in kept.alerts),
@@ -174,9 +174,25 @@ ALERTS_LISTED = 200
 """Alerts that summary.json has one by one, the first; alerts.jsonl has all of their messages."""
 
 
-def alert_entry(episode: FoldedEpisode) -> dict[str, Any]:
-    """What summary.json has of one alert: what it was, since when, how long and how bad, with the last sentence on it."""
+def newest_ns(episode: FoldedEpisode, done: ReplayRun) -> int:
+    """The newest row of an alert's asset, up to which it lasts if it is open."""
+    last, rows = episode.last, [episode.last.row_ns]
+    if last.phase is not Phase.CLOSED:
+        period = done.stream.spec.period_ns
+        for block in done.blocks:
+            mine = np.asarray(block.assets, object) == last.asset
+            which = block.rows[mine] if mine.any() else block.rows[:0]
+            rows += [int(which.max()) * period] if len(which) else []
+    return max(rows)
+
+
+def alert_entry(episode: FoldedEpisode, now_ns: int) -> dict[str, Any]:
+    """What summary.json has of one alert: what it was, since when, how long and how bad, with the last sentence on it.
+
+    One that is open lasts up to ``now_ns``.
+    """
     last = episode.last
+    lasted = lasted_ns(last, now_ns)
     blamed = [each.sensor for each in last.contributors or episode.worst.contributors]
     sensors = dict.fromkeys([*([last.sensor] if last.sensor else []), *blamed, *last.sensors])
     return {
@@ -188,8 +204,8 @@ def alert_entry(episode: FoldedEpisode) -> dict[str, Any]:
         "onset": iso(last.onset_ns),
         "opened": iso(last.opened_ns),
         "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
-        "seconds": lasted_ns(last) / SECOND_NS,
-        "lasted": lasting(lasted_ns(last)),
+        "seconds": lasted / SECOND_NS,
+        "lasted": lasting(lasted),
         "sensors": list(sensors),
         "summary": last.summary,
     }

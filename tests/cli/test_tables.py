@@ -124,7 +124,7 @@ def test_alerts_of_a_replay(width: int) -> None:
     shown = printed(replay.alerts_table([one, silent | {"summary": sentence * 3}], width), width)
     assert row_of("26 min", shown)[:6] == ["2026-03-09", "12:00", "26", "min", "deviation", "warning"]
     assert (sentence in shown) is (width == 160)
-    assert ("and 2 more" in " ".join(shown.split())) is (width < 160)
+    assert ("and 3 more" in " ".join(shown.split())) is (width < 160)
     assert row_of("sensor  ", shown)[3:5] == ["min,", "sensor"]
     assert row_of("silent", shown) == ["open", "silent"]
     assert "p[red]8" in shown

@@ -51,6 +51,7 @@ def test_episodes_are_counted_by_kind_against_the_time_that_was_scored(
     assert found["anomaly"] == {
         "budget": str(budget),
         "episodes": 4,
+        "joined": 1,
         "budgeted": budgeted,
         "per_asset_and_day": pytest.approx(4 / 1.5, abs=1e-4),
         "budgeted_per_asset_and_day": each,
@@ -58,7 +59,9 @@ def test_episodes_are_counted_by_kind_against_the_time_that_was_scored(
     }
     assert "deviation" not in found
     (line,) = realised_lines(found)
-    assert line.startswith("4 anomaly episodes in 1.5 days of assets, 2.67 per asset and day;")
+    assert line.startswith(
+        "4 anomaly episodes (1 of them within another alert) in 1.5 days of assets, 2.67 per asset"
+    )
     assert line.endswith("(most: b 3, a 1)")
 
 

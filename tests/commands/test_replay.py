@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ def test_another_budget_finds_the_thresholds_again_and_says_so(tmp_path: Path, b
         assert len(rows) == min(len(alerts), 20), done.stdout
         assert (f"and {len(alerts) - 20} more in" in done.stdout) is (len(alerts) > 20)
         assert max(map(len, rows)) <= 80
+        newest = max(pq.read_table(tmp_path / "o/scores.parquet")["timestamp"].to_pylist())
+        for one in alerts:  # one that is open lasts up to the end
+            if one["closed"] is None:
+                assert one["seconds"] == (newest - datetime.fromisoformat(one["onset"])).total_seconds()
         return summary, done.stderr
 
     own, notes = judged()
