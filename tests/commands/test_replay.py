@@ -70,7 +70,8 @@ def test_another_budget_finds_the_thresholds_again_and_says_so(tmp_path: Path, b
         newest = max(pq.read_table(tmp_path / "o/scores.parquet")["timestamp"].to_pylist())
         for one in alerts:  # one that is open lasts up to the end
             if one["closed"] is None:
-                assert one["seconds"] == (newest - datetime.fromisoformat(one["onset"])).total_seconds()
+                late = (newest - datetime.fromisoformat(one["onset"])).total_seconds() - one["seconds"]
+                assert 0 <= late < 60, "a row is a minute"
         return summary, done.stderr
 
     own, notes = judged()
