@@ -95,3 +95,23 @@ def test_what_helps_with_values_that_are_no_numbers_is_said() -> None:
 def test_a_probe_names_what_a_sensor_that_was_never_seen_may_be_called() -> None:
     found = ReadRecords(2, 2, unknown=Counter({"Pressure": 2}), unseen=["Presure", "Flow (source FL)"])
     assert "never seen: Presure (did you mean Pressure?), Flow (source FL)" in said_of(found)
+
+
+def test_an_asset_in_several_partitions_is_named() -> None:
+    def keyless(offset: int, asset: str, partition: int) -> Record:
+        value = json.dumps({"asset": asset, "ts": START + offset, "values": {"x": 1}}).encode()
+        return Record(offset, None, value, -1, topic="t", partition=partition)
+
+    spec = StreamSpec("s", ("x",))
+    apart = [keyless(i, f"Press0{1 + i % 2}", i % 2) for i in range(6)]
+    assert read_records(spec, apart).split is None
+    assert read_records(spec, [record(i, {"asset": "a", "ts": START + i}) for i in range(3)]).split is None
+    assert read_records(spec, [*apart, keyless(6, "Press01", 1)]).split == (
+        "asset Press01 comes in partitions 0 and 1: the rows of an asset must come in one"
+        " (set the record key to the asset, or use one partition), else each part is judged alone"
+    )
+    said = read_records(spec, [keyless(i, f"Press0{1 + i % 4}", i % 3) for i in range(24)]).split
+    assert said is not None
+    assert said.startswith(
+        "asset Press01 comes in partitions 0, 1 and 2, and 3 more assets in several: the rows"
+    )
