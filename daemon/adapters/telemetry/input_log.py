@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
-from daemon.documents import nearest_of
+from daemon.adapters.telemetry.logs import Throttle
+from daemon.documents import nearest_of, one_line
+from daemon.domain import DeadLetter, Output, Reason
 from daemon.stream.accounts import Fault
 from daemon.stream.extract.numbers import FAULT_HINTS
 
@@ -17,12 +20,20 @@ MOST_UNKNOWN_SENSORS: Final = 20
 """Names outside the configuration that are logged, in all streams together."""
 MOST_FAULTS: Final = 100
 """Sensors and faults whose cells are logged, in all streams together."""
+EXAMPLE_LENGTH: Final = 160
+"""Characters of a rejected record, and of its key, that are logged."""
 
 
 class InputLog:
-    """The part of ``Reporter`` that is about them."""
+    """The part of ``Reporter`` that is about them.
 
-    def __init__(self) -> None:
+    Args:
+        throttle: of what is repeated.
+    """
+
+    def __init__(self, throttle: Throttle) -> None:
+        self._throttle = throttle
+        self._rejected: Counter[tuple[str, Reason]] = Counter()  # since the last line about them
         self._logged_once: set[str] = set()
         self._logged_faults: set[tuple[str, str, str]] = set()
 
@@ -76,3 +87,35 @@ class InputLog:
                     unit=unit,
                     rule="the sensor's `unit` in the config is another one: its numbers are converted to that",
                 )
+
+    def rejected(self, outputs: Iterable[Output]) -> None:
+        """Once a minute per stream and reason: an asset all of whose records are rejected looks as if it sent nothing."""
+        examples: dict[tuple[str, Reason], DeadLetter] = {}
+        for output in outputs:
+            if isinstance(output, DeadLetter):
+                key = (output.stream, output.rejected.reason)
+                self._rejected[key] += 1
+                examples.setdefault(key, output)
+        for (stream, reason), letter in examples.items():
+            if self._throttle.admit(("rejected", stream, reason)) is not None:
+                record = letter.rejected.record
+                # The records of an asset that the operator has decommissioned are meant to be rejected.
+                say = log.info if reason is Reason.FORGOTTEN else log.warning
+                say(
+                    "records_rejected",
+                    stream=stream,
+                    reason=str(reason),
+                    count=self._rejected.pop((stream, reason)),
+                    detail=letter.rejected.detail,
+                    topic=letter.partition.topic,
+                    partition=letter.partition.number,
+                    offset=record.offset,
+                    key=None if record.key is None else _excerpt(record.key),
+                    example=_excerpt(record.value),
+                )
+
+
+def _excerpt(found: bytes) -> str:
+    """The beginning of a key or value, on one line."""
+    text = found[: EXAMPLE_LENGTH + 1].decode(errors="replace")
+    return one_line(text if len(text) <= EXAMPLE_LENGTH else text[:EXAMPLE_LENGTH] + " ...")

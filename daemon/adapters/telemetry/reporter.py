@@ -11,6 +11,7 @@ Nothing here awaits. All calls come from one event loop.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -170,16 +171,24 @@ class Reporter:
     Args:
         metrics: what /metrics renders.
         status: what the page and the probes read.
-        at_the_end: whether a command says in one line at its end which cells are no numbers, instead of a line per sensor.
+        at_the_end: whether a command says at its end which cells are no numbers and what is rejected, instead of the log.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, metrics: Metrics, status: Status, *, at_the_end: bool = False) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        status: Status,
+        *,
+        at_the_end: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._at_the_end = at_the_end
         self.metrics = metrics
         self.status = status
-        self._throttle = Throttle()
+        self._throttle = Throttle(clock=clock)
         self.controls = ControlReporter(self._throttle, metrics, status)
-        self._input = InputLog()
+        self._input = InputLog(self._throttle)
         self._counted = SourceCounts()
         metrics.process.lifecycle(lambda: status.lifecycle)
 
@@ -362,6 +371,8 @@ class Reporter:
         self.status.published(outputs)
         self.metrics.published(outputs)
         self.controls.published(outputs)
+        if not self._at_the_end:
+            self._input.rejected(outputs)
 
     def poll_durable(self, stream: str, processing_s: float, latencies_s: ArrayLike) -> None:
         """All outputs of a poll can be read: the time since it arrived, and since its records' timestamps."""
