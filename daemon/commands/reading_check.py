@@ -18,13 +18,20 @@ from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import as_received
 from daemon.config.presets import CUSTOM
 from daemon.documents import counted, nearest_of
-from daemon.domain import Floats, InputPartition, Reading, Record, Rejected, StreamSpec
+from daemon.domain import Floats, InputPartition, Reading, Reason, Record, Rejected, StreamSpec
 from daemon.runtime.split_assets import what_is_split
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.numbers import FAULT_HINTS
 
 _EXAMPLES = 20
+_OF_SHAPE = frozenset(
+    {
+        *(Reason.NOT_JSON, Reason.UNDECODABLE, Reason.NOT_AN_OBJECT, Reason.NO_ASSET, Reason.BAD_ASSET),
+        *(Reason.NO_TIMESTAMP, Reason.NO_VALUES, Reason.NO_SENSOR, Reason.UNKNOWN_SENSOR),
+    }
+)
+"""Reasons that another format may take away: what it looks for is not there."""
 
 
 @dataclass(slots=True)
@@ -123,9 +130,11 @@ class ReadRecords:
     def nearest(self, refused: Refused) -> str | None:
         """The preset that refused records come nearest to, where it could be the right one.
 
-        It is not where it is the stream's own already. Where the stream reads most of the records the others are odd,
+        It is not where something else than the shape of the message is wrong, nor where it is the stream's own already. Where the stream reads most of the records the others are odd,
         not the mapping: then it must read them, and the stream's must be none that somebody has written.
         """
+        if refused.reason not in _OF_SHAPE:
+            return None
         usual = self.share >= 0.5
         if usual and self.preset == CUSTOM:
             return None

@@ -10,7 +10,8 @@ import pytest
 from daemon.adapters.schemas import RegistryError
 from daemon.commands.reading_check import ReadRecords, distinct, read_records, said_of, schemas_of
 from daemon.config import load
-from daemon.domain import Format, Record, StreamSpec
+from daemon.config.presets import mapping_of
+from daemon.domain import SECOND_NS, Format, Record, StreamSpec
 from tests.registry import Registry
 from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
@@ -115,3 +116,19 @@ def test_an_asset_in_several_partitions_is_named() -> None:
     assert said.startswith(
         "asset Press01 comes in partitions 0, 1 and 2, and 3 more assets in several: the rows"
     )
+
+
+def test_the_nearest_format_is_said_of_the_shape_of_messages_alone() -> None:
+    """A clock that is ahead is wrong in any format."""
+    rule = mapping_of("custom", {"asset": "tags.host", "time": "timestamp", "leaves": "fields"})
+    spec = StreamSpec("s", ("x",), format=Format.MAPPED, input=rule)
+
+    def metric(offset: int, second: int) -> Record:
+        value = {"fields": {"x": 1}, "name": "m", "tags": {"host": "h"}, "timestamp": second}
+        return Record(offset, None, json.dumps(value).encode(), START * SECOND_NS)
+
+    said = said_of(read_records(spec, [metric(i, START + 7200 + i) for i in range(3)]))
+    assert "future 3: 2025-06-15T17:06:40Z is over 1 h ahead of the record (2025-06-15T15:06:40Z)" in said
+    assert "nearest" not in said
+    wide = StreamSpec("s", ("x",))
+    assert "format telegraf is the nearest" in said_of(read_records(wide, [metric(0, START)]))
