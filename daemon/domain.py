@@ -237,6 +237,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp_ns: int  # the record's Kafka timestamp; for a file, the run's start
     headers: Sequence[tuple[str, bytes | None]] = ()
     topic: str = ""
+    partition: int = -1  # known of records that commands read; -1: not known, or of a file
 
 
 @dataclass(frozen=True, slots=True, eq=False)

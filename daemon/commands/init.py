@@ -16,10 +16,11 @@ from daemon.adapters.files import TableReading, is_lines, read_table, replacing
 from daemon.adapters.sample import Ends, config_yaml, derive, derive_of_topic
 from daemon.commands.broker import kafka_only
 from daemon.commands.inputs import check_reading
+from daemon.commands.reading_check import read_records, schemas_of
 from daemon.commands.samples import check_topic, decoding_of, exists, newest_of_topic
 from daemon.config import load
 from daemon.documents import from_yaml
-from daemon.domain import StreamSpec
+from daemon.domain import Record, StreamSpec
 from daemon.errors import ConfigError, InputError, UsageError
 
 
@@ -57,6 +58,14 @@ class Configuration:
             temporary.write_text(self.text, encoding="utf-8")
 
 
+async def _partition_notes(spec: StreamSpec, records: Sequence[Record]) -> list[str]:
+    """What is wrong with how a topic's records are spread over its partitions."""
+    if len({record.partition for record in records}) < 2:
+        return []
+    split = read_records(spec, records, await schemas_of(spec, records)).split
+    return [] if split is None else [split]
+
+
 def derive_configuration(options: InitOptions) -> Configuration:
     """Read the sample and derive its stream; an event loop is run only for a topic.
 
@@ -87,6 +96,7 @@ def derive_configuration(options: InitOptions) -> Configuration:
         records, whole = asyncio.run(newest_of_topic(settings, sample))
         decoding = asyncio.run(decoding_of(records, sample, registry.address()))
         derived = derive_of_topic(records, whole, options.exclude, name, sample, decoding)
+        derived.notes.extend(asyncio.run(_partition_notes(derived.spec, records)))
         topic = topic or sample
         ends = Ends(
             settings.kafka.bootstrap_servers,

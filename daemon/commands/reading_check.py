@@ -18,12 +18,20 @@ from daemon.adapters.schemas import provide_schemas
 from daemon.assembly import as_received
 from daemon.config.presets import CUSTOM
 from daemon.documents import counted, nearest_of
-from daemon.domain import Floats, Reading, Record, Rejected, StreamSpec
+from daemon.domain import Floats, InputPartition, Reading, Reason, Record, Rejected, StreamSpec
+from daemon.runtime.split_assets import what_is_split
 from daemon.stream.decode import MessageSchemas
 from daemon.stream.decoding import Decoder
 from daemon.stream.extract.numbers import FAULT_HINTS
 
 _EXAMPLES = 20
+_OF_SHAPE = frozenset(
+    {
+        *(Reason.NOT_JSON, Reason.UNDECODABLE, Reason.NOT_AN_OBJECT, Reason.NO_ASSET, Reason.BAD_ASSET),
+        *(Reason.NO_TIMESTAMP, Reason.NO_VALUES, Reason.NO_SENSOR, Reason.UNKNOWN_SENSOR),
+    }
+)
+"""Reasons that another format may take away: what it looks for is not there."""
 
 
 @dataclass(slots=True)
@@ -101,6 +109,7 @@ class ReadRecords:
     contradicting: int = 0  # cells that differ from the first of their asset, time and sensor
     unseen: list[str] = field(default_factory=list)  # sensors of the stream without any number
     preset: str = CUSTOM  # that they are read by
+    partitions: dict[str, set[InputPartition]] = field(default_factory=dict)  # of a topic, by asset
 
     @property
     def share(self) -> float:
@@ -113,12 +122,19 @@ class ReadRecords:
         """The reasons, the commonest first."""
         return sorted(self.refused.values(), key=lambda each: (-each.count, each.reason))
 
+    @property
+    def split(self) -> str | None:
+        """What to do where assets come in several partitions, each of which is judged alone; None: none does."""
+        return what_is_split(self.partitions)
+
     def nearest(self, refused: Refused) -> str | None:
         """The preset that refused records come nearest to, where it could be the right one.
 
-        It is not where it is the stream's own already. Where the stream reads most of the records the others are odd,
+        It is not where something else than the shape of the message is wrong, nor where it is the stream's own already. Where the stream reads most of the records the others are odd,
         not the mapping: then it must read them, and the stream's must be none that somebody has written.
         """
+        if refused.reason not in _OF_SHAPE:
+            return None
         usual = self.share >= 0.5
         if usual and self.preset == CUSTOM:
             return None
@@ -161,6 +177,10 @@ def read_records(
                 there = np.isfinite(values)
                 seen |= there
                 found.numbers += int(there.sum())
+                if record.partition >= 0:
+                    found.partitions.setdefault(each.asset, set()).add(
+                        InputPartition(record.topic, record.partition)
+                    )
                 known = first.setdefault((each.asset, each.time_ns), values)
                 found.contradicting += int((there & np.isfinite(known) & (known != values)).sum())
                 np.copyto(known, values, where=np.isnan(known))

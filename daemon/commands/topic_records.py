@@ -19,7 +19,8 @@ PROBED = 200
 async def readings_in_topics(settings: Settings) -> list[CheckResult]:
     """A line per input topic: what share of its newest records the stream's mapping reads, and why not all.
 
-    A topic none of whose records is read fails the check, and one whose schemas are not to be had; an empty one, or
+    A topic none of whose records is read fails the check, one whose schemas are not to be had, and, in a line of its
+    own, one in which an asset comes in several partitions; an empty one, or
     one that cannot be read, does not: the probe of the broker reports the latter, and ``check`` a decoder that cannot
     be made.
     """
@@ -41,4 +42,6 @@ async def readings_in_topics(settings: Settings) -> list[CheckResult]:
             found = read_records(spec, records, schemas)
             fine = found.accepted > 0 or sum(found.skipped.values()) == found.read
             results.append(CheckResult(f"records of {topic}", fine, said_of(found)))
+            if found.split is not None:
+                results.append(CheckResult(f"partitions of {topic}", False, found.split))
     return results

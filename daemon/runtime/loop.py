@@ -26,6 +26,7 @@ from daemon.runtime.models import Models
 from daemon.runtime.options import LoopOptions
 from daemon.runtime.pauses import Pauses
 from daemon.runtime.schema_supply import SchemaSupply
+from daemon.runtime.split_assets import SplitAssets
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.accounts import Counts
 from daemon.stream.dismissal import Effect
@@ -78,6 +79,7 @@ class Loop:
             self.lifecycle.received,
         )
         self._topics = {topic: stream for stream in self.streams for topic in stream.spec.topics}
+        self._split = {stream.spec.name: SplitAssets() for stream in self.streams}
         for stream in self.streams:
             stream.measured = reporter.inferring
             reporter.controls.stream_opened(
@@ -222,6 +224,9 @@ class Loop:
 
     def _report_assets(self, stream: StreamRun) -> None:
         self._reporter.assets_counted(stream.spec.name, sum(p.assets for p in stream.pipelines.values()))
+        split = self._split[stream.spec.name].look(stream.pipelines)
+        if split is not None:
+            self._reporter.assets_split(stream.spec.name, split)
 
     # -------------------------------------------------------------- fire drill
     async def _run_drills(self) -> None:

@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from daemon.adapters.schemas import RegistryError
+from daemon.commands.init import InitOptions, derive_configuration
 from daemon.commands.inputs import TableReading
 from daemon.commands.inspect import Inspection, InspectOptions, inspect_sample
 from daemon.commands.topic_records import readings_in_topics
 from daemon.config import load
+from daemon.documents import from_yaml
 from daemon.errors import ConfigError, InputError, UsageError
 from tests.broker import create_topic, produce
 from tests.registry import Registry
@@ -301,3 +303,29 @@ def test_words_of_quality_that_nobody_knows_are_counted(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"streams": [stream]}))
     found = inspected(messages(tmp_path / "a.jsonl", *rows), config=tmp_path / "c.yaml")
     assert (found.totals["bad_quality"], found.totals["unknown_quality"]) == (20, {"G": 10})
+
+
+@pytest.mark.kafka
+async def test_an_asset_that_comes_in_two_partitions_of_a_topic_is_named(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    topic = unique("keyless")
+    await create_topic(kafka_bootstrap, topic, 2)
+    for partition in (0, 1):
+        rows = [
+            {"asset": "Press01", "ts": START + 2 * i + partition, "values": {"level": i % 7, "flow": i % 5}}
+            for i in range(40)
+        ]
+        records = [(None, json.dumps(row).encode()) for row in rows]
+        await produce(kafka_bootstrap, topic, records, partition=partition)
+    expected = "asset Press01 comes in partitions 0 and 1: "
+    looked = InspectOptions(topic, bootstrap_servers=kafka_bootstrap)
+    found = await asyncio.to_thread(inspect_sample, looked)
+    assert [note for note in found.notes if note.startswith(expected)]
+    options = InitOptions(topic, tmp_path / "c.yaml", bootstrap_servers=kafka_bootstrap)
+    made = await asyncio.to_thread(derive_configuration, options)
+    assert [note for note in made.notes if note.startswith(expected)]
+    assert f"# Note: {expected}" in made.text
+    _, split = await readings_in_topics(load(None, (), from_yaml(made.text)))
+    assert (split.what, split.ok) == (f"partitions of {topic}", False)
+    assert split.detail.startswith(expected)

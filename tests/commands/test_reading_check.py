@@ -10,7 +10,8 @@ import pytest
 from daemon.adapters.schemas import RegistryError
 from daemon.commands.reading_check import ReadRecords, distinct, read_records, said_of, schemas_of
 from daemon.config import load
-from daemon.domain import Format, Record, StreamSpec
+from daemon.config.presets import mapping_of
+from daemon.domain import SECOND_NS, Format, Record, StreamSpec
 from tests.registry import Registry
 from tests.stream.decode.framings import PUMP, avro, confluent, text_of
 
@@ -95,3 +96,39 @@ def test_what_helps_with_values_that_are_no_numbers_is_said() -> None:
 def test_a_probe_names_what_a_sensor_that_was_never_seen_may_be_called() -> None:
     found = ReadRecords(2, 2, unknown=Counter({"Pressure": 2}), unseen=["Presure", "Flow (source FL)"])
     assert "never seen: Presure (did you mean Pressure?), Flow (source FL)" in said_of(found)
+
+
+def test_an_asset_in_several_partitions_is_named() -> None:
+    def keyless(offset: int, asset: str, partition: int) -> Record:
+        value = json.dumps({"asset": asset, "ts": START + offset, "values": {"x": 1}}).encode()
+        return Record(offset, None, value, -1, topic="t", partition=partition)
+
+    spec = StreamSpec("s", ("x",))
+    apart = [keyless(i, f"Press0{1 + i % 2}", i % 2) for i in range(6)]
+    assert read_records(spec, apart).split is None
+    assert read_records(spec, [record(i, {"asset": "a", "ts": START + i}) for i in range(3)]).split is None
+    assert read_records(spec, [*apart, keyless(6, "Press01", 1)]).split == (
+        "asset Press01 comes in partitions 0 and 1: the rows of an asset must come in one"
+        " (set the record key to the asset, or use one partition), else each part is judged alone"
+    )
+    said = read_records(spec, [keyless(i, f"Press0{1 + i % 4}", i % 3) for i in range(24)]).split
+    assert said is not None
+    assert said.startswith(
+        "asset Press01 comes in partitions 0, 1 and 2, and 3 more assets in several: the rows"
+    )
+
+
+def test_the_nearest_format_is_said_of_the_shape_of_messages_alone() -> None:
+    """A clock that is ahead is wrong in any format."""
+    rule = mapping_of("custom", {"asset": "tags.host", "time": "timestamp", "leaves": "fields"})
+    spec = StreamSpec("s", ("x",), format=Format.MAPPED, input=rule)
+
+    def metric(offset: int, second: int) -> Record:
+        value = {"fields": {"x": 1}, "name": "m", "tags": {"host": "h"}, "timestamp": second}
+        return Record(offset, None, json.dumps(value).encode(), START * SECOND_NS)
+
+    said = said_of(read_records(spec, [metric(i, START + 7200 + i) for i in range(3)]))
+    assert "future 3: 2025-06-15T17:06:40Z is over 1 h ahead of the record (2025-06-15T15:06:40Z)" in said
+    assert "nearest" not in said
+    wide = StreamSpec("s", ("x",))
+    assert "format telegraf is the nearest" in said_of(read_records(wide, [metric(0, START)]))

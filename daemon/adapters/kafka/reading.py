@@ -144,7 +144,7 @@ class Log:
                 for tp, found in batches.items():
                     stamps = timestamps_ns([r.timestamp for r in found]).tolist()
                     records = [
-                        Record(r.offset, r.key, r.value or b"", stamp, r.headers, tp.topic)
+                        Record(r.offset, r.key, r.value or b"", stamp, r.headers, tp.topic, tp.partition)
                         for r, stamp in zip(found, stamps, strict=True)
                         if r.offset < spans[tp][1]
                     ]

@@ -23,7 +23,7 @@ from daemon.adapters.sample.choosing import TRIED, choose, in_blocks, places_use
 from daemon.adapters.sample.config_text import Written
 from daemon.adapters.sample.encodings import Decoding
 from daemon.adapters.sample.gathering import Readings, of_survey, of_table
-from daemon.adapters.sample.measurements import told_apart
+from daemon.adapters.sample.measurements import other_asset, told_apart
 from daemon.adapters.sample.places import items_of
 from daemon.adapters.sample.settling import Derived, only_words, settle
 from daemon.adapters.sample.survey import Candidate, Survey, survey
@@ -218,7 +218,9 @@ class _Sample:
 def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, sample: _Sample) -> Derived:
     where, noun, part = sample.where, sample.noun, sample.part
     choice = choose(records, where, noun, sample.decoding)
-    candidate = told_apart(choice.candidate, in_blocks(records, TRIED))
+    neighbours = in_blocks(records, TRIED)
+    candidate = told_apart(choice.candidate, neighbours)
+    other = other_asset(candidate, neighbours)
     found = survey(candidate, records)
     gathered = candidate.mapping.assembly is Assembly.GATHER
     readings = of_survey(found, exclude, gathered=gathered)
@@ -226,6 +228,7 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
         raise InputError(f"{where}: every sensor is excluded, or is none: {_left_out(readings)}")
     notes = [] if part is None else [part]
     notes += choice.notes
+    notes += [other] if other else []
     if found.refused:
         parts = sum(refusal.parts for refusal in found.refused.values())
         total = sum(refusal.count for refusal in found.refused.values()) - parts
@@ -253,6 +256,8 @@ def _from_records(records: Sequence[Record], exclude: Sequence[str], name: str, 
     else:
         spec = replace(spec, format=Format.MAPPED, input=candidate.mapping)
     used = {} if candidate.fitted else places_used(candidate, found, records)
+    if other and "asset" in used:
+        used = used | {"asset": f"{used['asset']}; {other}"}
     written = _with_registry(_written(candidate, found, noun, used), choice.decoding)
     derived = settle(spec, readings, written, whole=sample.part is None, found=found)
     return _noted(derived, notes, sample.decided)

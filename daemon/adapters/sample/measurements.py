@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
 from daemon.adapters.sample.survey import Candidate, path_text, survey
 from daemon.domain import Record
 from daemon.stream.decode import Arrival, decode_with
@@ -52,6 +54,32 @@ def told_apart(candidate: Candidate, records: Sequence[Record]) -> Candidate:
         free.remove(tag)
         best, left = _prefixed(candidate, tags), counts[tag]
     return best if left <= _LEFT * before else candidate
+
+
+def other_asset(apart: Candidate, records: Sequence[Record]) -> str:
+    """A remark on a tag whose texts could be assets of their own: behind a gateway, the host is one for all machines.
+
+    Args:
+        apart: a candidate as ``told_apart`` made it.
+        records: neighbours.
+
+    Returns:
+        Empty where no prefix is needed, or no tag has a few texts with the same sensors each that tells them apart.
+    """
+    if apart.format not in _NAMED_BY or "leaves" not in apart.input:
+        return ""
+    plain = {key: value for key, value in apart.input.items() if key != "leaves"}
+    for tag in _tags(apart, records):
+        place = path_text(["tags", tag])
+        found = survey(replace(apart, input=plain | {"asset": place}), records)
+        several = 1 < len(found.assets) <= _MOST_TEXTS and found.read == len(records)
+        pairs = np.unique(np.stack([found.asset, found.sensor]), axis=1).shape[1]
+        if several and not found.contradicting and pairs == len(found.assets) * len(found.sensors):
+            some = ", ".join(name[:24] for name in found.assets[:3]) + (
+                " ..." if len(found.assets) > 3 else ""
+            )
+            return f"{place} has {len(found.assets)} values ({some}): `input: {{asset: {place}}}` makes each an asset of its own"
+    return ""
 
 
 def _prefixed(candidate: Candidate, tags: Sequence[str]) -> Candidate:

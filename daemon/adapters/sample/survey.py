@@ -279,7 +279,7 @@ def survey_with(decoder: Decoder, candidate: Candidate, records: Sequence[Record
         usable = False
         for cell in cells:
             try:
-                check_time(cell.time_ns, record, cell.time_ns)
+                check_time(cell.time_ns, record)
             except RejectedError as error:
                 _refuse(refused, error, record)
                 continue

@@ -11,6 +11,7 @@ Nothing here awaits. All calls come from one event loop.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ import structlog
 from numpy.typing import ArrayLike
 
 from daemon.adapters.telemetry.control_reporter import ControlReporter
+from daemon.adapters.telemetry.input_log import InputLog
 from daemon.adapters.telemetry.labels import NO_VERSION, HttpRefusal, Lifecycle, Promotion
 from daemon.adapters.telemetry.logs import Throttle
 from daemon.adapters.telemetry.metrics import Metrics
 from daemon.adapters.telemetry.status import Status
-from daemon.documents import nearest_of
 from daemon.domain import (
     AlertEvent,
     Assigned,
@@ -39,7 +40,6 @@ from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts, Fault
 from daemon.stream.audit import SensorAudit
 from daemon.stream.dismissal import Effect
-from daemon.stream.extract.numbers import FAULT_HINTS
 from daemon.trigger import Trigger
 
 if TYPE_CHECKING:  # for annotations only: the command line imports this package at its start
@@ -48,16 +48,12 @@ if TYPE_CHECKING:  # for annotations only: the command line imports this package
 
 log = structlog.get_logger()
 
-MOST_UNKNOWN_SENSORS: Final = 20
 TOO_LATE_RULE: Final = "planned, of an alert that is over: nothing is left to accept and nothing changes; it counts while the alert is open"
 PARTS_RULE: Final = (
     "several records have parts of one row, and only the first counts: `input: {rows: gather}` in the config, with"
     " `format: json-wide` where it names none, puts them together"
 )
 """What helps where each record is taken for a whole row."""
-"""Names outside the configuration that are logged, in all streams together."""
-MOST_FAULTS: Final = 100
-"""Sensors and faults whose cells are logged, in all streams together."""
 
 
 # ------------------------------------------------------------------ what is reported
@@ -175,17 +171,24 @@ class Reporter:
     Args:
         metrics: what /metrics renders.
         status: what the page and the probes read.
-        at_the_end: whether a command says in one line at its end which cells are no numbers, instead of a line per sensor.
+        at_the_end: whether a command says at its end which cells are no numbers and what is rejected, instead of the log.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, metrics: Metrics, status: Status, *, at_the_end: bool = False) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        status: Status,
+        *,
+        at_the_end: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._at_the_end = at_the_end
         self.metrics = metrics
         self.status = status
-        self._throttle = Throttle()
+        self._throttle = Throttle(clock=clock)
         self.controls = ControlReporter(self._throttle, metrics, status)
-        self._logged_once: set[str] = set()
-        self._logged_faults: set[tuple[str, str, str]] = set()
+        self._input = InputLog(self._throttle)
         self._counted = SourceCounts()
         metrics.process.lifecycle(lambda: status.lifecycle)
 
@@ -295,6 +298,10 @@ class Reporter:
         self.metrics.readings.assets(stream, assets)
         self.status.streams[stream].assets = assets
 
+    def assets_split(self, stream: str, rule: str) -> None:
+        """Several partitions have the same asset; logged once per stream."""
+        self._input.once(stream, "asset_in_several_partitions", rule)
+
     def episodes_restored(self, events: Sequence[AlertEvent]) -> None:
         """Episodes that were open before a restart or a rebalance continue here."""
         self.metrics.episodes.restored(events)
@@ -324,14 +331,14 @@ class Reporter:
         for effect, n in poll.verdicts.items():
             self.metrics.episodes.verdicts(effect, n)
             _log_verdicts(name, poll.topic, effect, n)
-        self._log_unknown_sensors(name, poll.unknown_sensors, poll.sensors)
+        self._input.unknown_sensors(name, poll.unknown_sensors, poll.sensors)
         if not self._at_the_end:
-            self._log_corrupt_cells(name, poll)
-        self._log_converted_units(name, poll.converted_units)
+            self._input.corrupt_cells(name, poll.counts.corrupt, poll.corrupt_examples)
+        self._input.converted_units(name, poll.converted_units)
         if poll.in_parts:
-            self._log_once(name, "rows_in_parts", PARTS_RULE)
+            self._input.once(name, "rows_in_parts", PARTS_RULE)
         if poll.zoneless:
-            self._log_once(
+            self._input.once(
                 name,
                 "timestamps_without_zone",
                 "they are read as UTC; the stream's `timezone` in the config says which zone they are in",
@@ -364,62 +371,13 @@ class Reporter:
         self.status.published(outputs)
         self.metrics.published(outputs)
         self.controls.published(outputs)
+        if not self._at_the_end:
+            self._input.rejected(outputs)
 
     def poll_durable(self, stream: str, processing_s: float, latencies_s: ArrayLike) -> None:
         """All outputs of a poll can be read: the time since it arrived, and since its records' timestamps."""
         self.metrics.consumer.processed(processing_s)
         self.metrics.consumer.latency(stream, latencies_s)
-
-    def _log_once(self, stream: str, event: str, rule: str) -> None:
-        """Once per stream: what a producer does goes unnoticed, and its values go wrong or astray."""
-        key = f"{stream}\x1f\x1f{event}"
-        if key not in self._logged_once:
-            self._logged_once.add(key)
-            log.warning(event, stream=stream, rule=rule)
-
-    def _log_unknown_sensors(self, stream: str, sensors: Iterable[str], known: Sequence[str]) -> None:
-        """Once per name: a sensor that is not in the configuration is most often a misspelt one."""
-        for sensor in sensors:
-            key = f"{stream}\x1f{sensor}"
-            if key not in self._logged_once and len(self._logged_once) < MOST_UNKNOWN_SENSORS:
-                self._logged_once.add(key)
-                log.warning(
-                    "unknown_sensor",
-                    stream=stream,
-                    sensor=sensor,
-                    nearest=nearest_of(sensor, known),  # of the config: one of the two may be misspelt
-                    rule="not among the stream's sensors in the config: its values are ignored",
-                )
-
-    def _log_corrupt_cells(self, stream: str, poll: IngestedPoll) -> None:
-        """Once per sensor and fault: a sensor that sends texts looks as if it sent nothing."""
-        for (sensor, fault), n in poll.counts.corrupt.items():
-            key = (stream, sensor, fault)
-            if key not in self._logged_faults and len(self._logged_faults) < MOST_FAULTS:
-                self._logged_faults.add(key)
-                log.warning(
-                    "cells_not_numbers",
-                    stream=stream,
-                    sensor=sensor,
-                    fault=fault,
-                    count=n,
-                    example=poll.corrupt_examples.get((sensor, fault), ""),
-                    rule=f"they count as missing: {FAULT_HINTS[fault]}",
-                )
-
-    def _log_converted_units(self, stream: str, converted: Iterable[tuple[str, str]]) -> None:
-        """Once per sensor and unit: whoever changed it may not know who else reads it."""
-        for sensor, unit in converted:
-            key = (stream, sensor, f"unit {unit}")
-            if key not in self._logged_faults and len(self._logged_faults) < MOST_FAULTS:
-                self._logged_faults.add(key)
-                log.warning(
-                    "unit_converted",
-                    stream=stream,
-                    sensor=sensor,
-                    unit=unit,
-                    rule="the sensor's `unit` in the config is another one: its numbers are converted to that",
-                )
 
     # -------------------------------------------------------------- models
     def learning(self, stream: str, rows_wanted: int) -> None:

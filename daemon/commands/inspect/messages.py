@@ -89,7 +89,7 @@ def of_records(
         examples_of(mapped, records),
         rejects,
         became.corrupt,
-        notes=[*mapped.notes, *_row_notes(mapped, found)],
+        notes=[*mapped.notes, *_row_notes(mapped, found), *([] if became.split is None else [became.split])],
     )
 
 

@@ -231,7 +231,7 @@ class Extractor:
         reading = found.get((asset, time_ns))
         if reading is None:
             self._check_room(len(found))
-            check_time(time_ns, record, time_ns)
+            check_time(time_ns, record)
             reading = Reading(
                 record.offset,
                 asset,

@@ -76,3 +76,17 @@ def test_values_that_contradict_are_noted_and_counted_by_their_asset_time_and_se
     read = read_records(derived.spec, [Record(at, None, line, -1) for at, line in enumerate(lines)])
     assert read.contradicting == 100
     assert "100 values contradict an earlier one" in said_of(read)
+
+
+def test_a_tag_that_could_name_the_assets_behind_a_gateway_is_noted() -> None:
+    mills = [metric("plc", i, {"mill": f"mill-{n}"}, current=n + i % 7) for i in range(60) for n in (1, 2)]
+    derived = derive([json.dumps(each).encode() for each in mills])
+    said = (
+        "tags.mill has 2 values (mill-1, mill-2): `input: {asset: tags.mill}` makes each an asset of its own"
+    )
+    assert said in derived.notes
+    assert f"asset: tags.host (1: h1); {said}" in derived.written.why["format"]
+    cores = [each for i in range(60) for each in machine(i)]  # of one machine: no tag is in all of them
+    assert not any(
+        "an asset of its own" in note for note in derive([json.dumps(m).encode() for m in cores]).notes
+    )

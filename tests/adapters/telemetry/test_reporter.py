@@ -24,7 +24,7 @@ from daemon.adapters.telemetry import (
     Status,
     TrainingReport,
 )
-from daemon.domain import Disposition, Dropped
+from daemon.domain import DeadLetter, Disposition, Dropped, Reason, Record, Rejected
 from daemon.model.faults import FaultKind
 from daemon.stream.accounts import Counts
 from daemon.trigger import Cause, Trigger
@@ -235,3 +235,45 @@ def test_kafka_is_a_dependency_from_its_first_answer_to_half_a_minute_of_silence
     assert sample(reporter, 'dependency_up{dependency="kafka"}') == 0
     reporter.draining()
     assert sample(reporter, 'lifecycle_state{state="draining"}') == 1
+
+
+def test_rejected_records_are_logged_once_a_minute_per_stream_and_reason() -> None:
+    now = [0.0]
+    reporter = Reporter(Metrics(["pumps"], ["plant.pumps"]), Status({"pumps": 500}), clock=lambda: now[0])
+
+    def rejected(offset: int, reason: Reason, stream: str = "pumps") -> DeadLetter:
+        record = Record(offset, b"press\n01", b'{"ts": 9' + b" " * 500, 0)
+        return DeadLetter(stream, PARTITION, Rejected(record, reason, "over 1 h ahead"))
+
+    with capture_logs() as logs:
+        reporter.outputs_published([rejected(i, Reason.FUTURE) for i in range(3)])
+        for i in range(3, 10):
+            reporter.outputs_published([rejected(i, Reason.FUTURE), alert()])
+        reporter.outputs_published([rejected(10, Reason.NOT_JSON), rejected(11, Reason.FUTURE, "fans")])
+        reporter.outputs_published([rejected(12, Reason.FORGOTTEN)])
+        now[0] = 60.0
+        reporter.outputs_published([rejected(13, Reason.FUTURE)])
+    logs = [entry for entry in logs if entry["event"] == "records_rejected"]
+    assert [(e["stream"], e["reason"], e["count"], e["offset"], e["log_level"]) for e in logs] == [
+        ("pumps", "future", 3, 0, "warning"),
+        ("pumps", "not_json", 1, 10, "warning"),
+        ("fans", "future", 1, 11, "warning"),
+        ("pumps", "forgotten", 1, 12, "info"),
+        ("pumps", "future", 8, 13, "warning"),
+    ]
+    first = logs[0]
+    assert (first["detail"], first["key"], first["partition"]) == (
+        "over 1 h ahead",
+        "press 01",
+        PARTITION.number,
+    )
+    assert first["example"].startswith('{"ts": 9')
+    assert len(first["example"]) <= 164
+
+
+def test_commands_that_say_at_their_end_what_is_rejected_do_not_log_it() -> None:
+    reporter = Reporter(Metrics(["pumps"], ["plant.pumps"]), Status({"pumps": 500}), at_the_end=True)
+    letter = DeadLetter("pumps", PARTITION, Rejected(Record(0, None, b"{", 0), Reason.NOT_JSON, "x"))
+    with capture_logs() as logs:
+        reporter.outputs_published([letter])
+    assert not [entry for entry in logs if entry["event"] == "records_rejected"]
