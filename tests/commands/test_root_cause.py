@@ -46,10 +46,10 @@ def alerts(folder: Path) -> list[dict[str, Any]]:
 
 
 def shaken(alerts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The message that opened the last episode in which the shaken sensor is most to blame."""
+    """The message that opened the episode that began last, of those in which the shaken sensor is most to blame."""
     mine = [a for a in alerts if a["data"]["contributors"][0]["sensor"] == "Pressure"]
     opened = {a["data"]["fingerprint"]: a for a in alerts if a["type"].endswith("opened.v1")}
-    return opened[mine[-1]["data"]["fingerprint"]]
+    return opened[max(mine, key=lambda a: a["data"]["onset"])["data"]["fingerprint"]]
 
 
 def explained(folder: Path, **options: Any) -> RootCause:
