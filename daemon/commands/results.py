@@ -49,6 +49,7 @@ from daemon.model import evaluation
 from daemon.model.bundle import Bundle
 from daemon.runtime.stream_run import StreamRun
 from daemon.stream.encoding import encode
+from daemon.stream.pipeline import Pipeline
 from daemon.stream.steps import RowBlock
 from daemon.stream.summaries import lasted_ns, lasting
 
@@ -145,7 +146,9 @@ def summary_of(
         "scored": done.totals["scored"],
         "filled": done.totals["filled"],
         "episodes": len(opened),
-        "alerts": [alert_entry(one, newest_ns(one, done)) for one in folded(kept.alerts)[:ALERTS_LISTED]],
+        "alerts": [
+            alert_entry(one, newest_ns(one.last, pipeline)) for one in folded(kept.alerts)[:ALERTS_LISTED]
+        ],
         "episodes_budgeted": round(stream.budgeted, 3),
         "episodes_by_kind": dict(sorted(Counter(str(alert.kind) for alert in opened).items())),
         "episodes_suppressed": sum(alert.phase is Phase.SUPPRESSED for alert in kept.alerts),
@@ -174,16 +177,14 @@ ALERTS_LISTED = 200
 """Alerts that summary.json has one by one, the first; alerts.jsonl has all of their messages."""
 
 
-def newest_ns(episode: FoldedEpisode, done: ReplayRun) -> int:
-    """The newest row of an alert's asset, up to which it lasts if it is open."""
-    last, rows = episode.last, [episode.last.row_ns]
-    if last.phase is not Phase.CLOSED:
-        period = done.stream.spec.period_ns
-        for block in done.blocks:
-            mine = np.asarray(block.assets, object) == last.asset
-            which = block.rows[mine] if mine.any() else block.rows[:0]
-            rows += [int(which.max()) * period] if len(which) else []
-    return max(rows)
+def newest_ns(event: AlertEvent, pipeline: Pipeline) -> int:
+    """The newest row of an alert's asset, up to which it lasts if it is open; of one of no asset its last message's."""
+    slot = pipeline.parts.assets.slots.get(event.asset)
+    return (
+        event.row_ns
+        if slot is None
+        else int(pipeline.parts.ingest.grid.newest[slot]) * pipeline.spec.period_ns
+    )
 
 
 def alert_entry(episode: FoldedEpisode, now_ns: int) -> dict[str, Any]:

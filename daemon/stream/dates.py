@@ -38,11 +38,11 @@ ZONES: Final = {
     **dict.fromkeys(("EEST", "MSK"), 180),
     "JST": 540,
     "EST": -300,
-    **dict.fromkeys(("EDT",), -240),
+    "EDT": -240,
     "MST": -420,
-    **dict.fromkeys(("MDT",), -360),
+    "MDT": -360,
     "PST": -480,
-    **dict.fromkeys(("PDT",), -420),
+    "PDT": -420,
 }
 """Names of zones, with the minutes that they are ahead of UTC; what names several zones (CST, IST, BST) is none."""
 _ZONE_NAMES: Final = "|".join(sorted(ZONES, key=len, reverse=True))

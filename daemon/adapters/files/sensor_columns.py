@@ -37,14 +37,12 @@ from daemon.domain import Floats, Ints, Mask, Record
 from daemon.mapping import PLAIN, Key, Origin, QualityRule, SensorRule, Source
 from daemon.mapping import Path as FieldPath
 from daemon.stream.extract.numbers import FAULT_HINTS
-from daemon.stream.extract.quality import compile_quality, is_known_code, is_known_word
+from daemon.stream.extract.quality import compile_quality, is_known_word, usual_code
 
 _MOST_STATES: Final = 12
 """Different texts of a column that may be states of a machine."""
 _LONGEST_WORD: Final = 64
 _GOOD_WORDS_SHOWN: Final = 32
-_ENOUGH_CODES: Final = 20
-"""Rows, at least, by which a code of quality without a known meaning is taken for the good one."""
 _NO_RECORD: Final = Record(0, None, b"", 0)
 
 
@@ -297,16 +295,11 @@ class SensorColumns:
         self, name: str, found: Sequence[Any], known: Sequence[bool], codes: Ints
     ) -> Sequence[bool]:
         """Which codes are good where none is by the known conventions: they are of another, whose commonest is good."""
-        times = np.bincount(codes, minlength=len(known) + 1)[: len(known)]
-        total = int(times.sum())
-        if total < _ENOUGH_CODES or any(known):
-            return known
-        words = [isinstance(each, str) and not each.strip().isdigit() for each in found]
-        commonest = int(times.argmax())
-        others = [code for each in found if (code := _written(each)) not in (0, "0")]
-        if others and all(map(is_known_code, others)):
-            return known  # all are bad, by a convention that they are of
-        if any(words) or 2 * int(times[commonest]) <= total:
+        if any(known) or any(isinstance(each, str) and not each.strip().isdigit() for each in found):
+            return known  # a word says what it is
+        times = np.bincount(codes, minlength=len(known) + 1)[: len(known)].tolist()
+        commonest = usual_code([_written(each) for each in found], times)
+        if commonest is None:
             return known
         note = f"{shown(name)}: {found[commonest]} is said of most rows, and taken for good"
         if note not in self.notes:

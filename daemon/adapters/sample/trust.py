@@ -16,11 +16,9 @@ from daemon.adapters.sample.places import Way, are_numbers, present
 from daemon.adapters.sample.roles import hashable, ranked, source_text
 from daemon.config.input_notation import parse_sources
 from daemon.mapping import QualityRule
-from daemon.stream.extract.quality import compile_verdict, is_known_code, is_known_word
+from daemon.stream.extract.quality import compile_verdict, is_known_code, is_known_word, usual_code
 
 _MOST_CODES: Final = 12
-_ENOUGH: Final = 20
-"""Values, at least, by which a code without a known meaning is taken for the good one."""
 
 
 def quality_choice(
@@ -90,10 +88,9 @@ def _document(place: str, values: Sequence[Any]) -> Any:
         return place
     if all(type(value) is str and is_known_word(value) and not value.strip().isdigit() for value in values):
         return place  # its words say that all are bad
-    commonest, times = Counter(map(hashable, values)).most_common(1)[0]
-    codes = [value for value in values if str(value).strip() != "0"]
-    if codes and all(map(is_known_code, codes)):
-        return None  # all are bad, by a convention that they are of
-    if len(values) < _ENOUGH or 2 * times <= len(values) or type(commonest) is bool:
+    times = Counter(map(hashable, values))
+    codes = list(times)
+    usual = usual_code(codes, list(times.values()))
+    if usual is None or type(codes[usual]) is bool:
         return None
-    return {"from": place, "good": [commonest]}
+    return {"from": place, "good": [codes[usual]]}

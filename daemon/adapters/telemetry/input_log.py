@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import structlog
 
@@ -15,6 +15,7 @@ from daemon.stream.accounts import Fault
 from daemon.stream.extract.numbers import FAULT_HINTS
 
 log = structlog.get_logger()
+_Key = TypeVar("_Key", bound=Hashable)
 
 MOST_UNKNOWN_SENSORS: Final = 20
 """Names outside the configuration that are logged, in all streams together."""
@@ -48,8 +49,7 @@ class InputLog:
         """Once per name: a sensor that is not in the configuration is most often a misspelt one."""
         for sensor in sensors:
             key = f"{stream}\x1f{sensor}"
-            if key not in self._logged_once and len(self._logged_once) < MOST_UNKNOWN_SENSORS:
-                self._logged_once.add(key)
+            if _is_new(key, self._logged_once, MOST_UNKNOWN_SENSORS):
                 log.warning(
                     "unknown_sensor",
                     stream=stream,
@@ -61,9 +61,7 @@ class InputLog:
     def corrupt_cells(self, stream: str, corrupt: Mapping[Fault, int], examples: Mapping[Fault, str]) -> None:
         """Once per sensor and fault: a sensor that sends texts looks as if it sent nothing."""
         for (sensor, fault), n in corrupt.items():
-            key = (stream, sensor, fault)
-            if key not in self._logged_faults and len(self._logged_faults) < MOST_FAULTS:
-                self._logged_faults.add(key)
+            if _is_new((stream, sensor, fault), self._logged_faults, MOST_FAULTS):
                 log.warning(
                     "cells_not_numbers",
                     stream=stream,
@@ -77,9 +75,7 @@ class InputLog:
     def converted_units(self, stream: str, converted: Iterable[tuple[str, str]]) -> None:
         """Once per sensor and unit: whoever changed it may not know who else reads it."""
         for sensor, unit in converted:
-            key = (stream, sensor, f"unit {unit}")
-            if key not in self._logged_faults and len(self._logged_faults) < MOST_FAULTS:
-                self._logged_faults.add(key)
+            if _is_new((stream, sensor, f"unit {unit}"), self._logged_faults, MOST_FAULTS):
                 log.warning(
                     "unit_converted",
                     stream=stream,
@@ -113,6 +109,14 @@ class InputLog:
                     key=None if record.key is None else _excerpt(record.key),
                     example=_excerpt(record.value),
                 )
+
+
+def _is_new(key: _Key, known: set[_Key], most: int) -> bool:
+    """Whether a key is to be logged, and from now on was: it was not before, and is among the first so many."""
+    if key in known or len(known) >= most:
+        return False
+    known.add(key)
+    return True
 
 
 def _excerpt(found: bytes) -> str:

@@ -8,7 +8,7 @@ code (a number, its text, an object with it, or the symbol's name), OPC DA's and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from daemon.domain import Record
@@ -183,6 +183,27 @@ def is_known_code(code: object) -> bool:
 
 _OPC_DA_CODES: Final = frozenset((*range(4, 33, 4), 64, 68, 80, 84, 88, 192, 216, _STALE))
 """The bad, the uncertain and the good ones, without the bits of limits; and Sparkplug's stale."""
+
+
+ENOUGH: Final = 20
+"""Values, at least, by which a code without a known meaning is taken for the good one."""
+
+
+def usual_code(codes: Sequence[object], times: Sequence[int]) -> int | None:
+    """Of codes none of which is good by a known convention, the place of the commonest, which is good by another one.
+
+    Args:
+        codes: each once.
+        times: how many values have each.
+
+    Returns:
+        None where too few values have it, or where, zeros aside, all codes are known: these are bad.
+    """
+    total, most = sum(times), max(times, default=0)
+    others = [code for code in codes if str(code).strip() != "0"]
+    if total < ENOUGH or 2 * most <= total or (others and all(map(is_known_code, others))):
+        return None
+    return times.index(most)
 
 
 def is_known_word(word: str) -> bool:
