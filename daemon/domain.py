@@ -217,6 +217,9 @@ class AlarmPolicy:
     accept_rows: int = 0  # a regime that has lasted so many rows is normal from then on; 0: never
     learn_rows: int = 0  # ... may be learned; 0: never
     hop: int = 1  # rows from one scored row to the next
+    recurs_rows: int = (
+        0  # what was over for up to so many rows comes back: see ``stream.recurrence``; 0: never
+    )
 
 
 # ------------------------------------------------------------------ input
@@ -440,19 +443,23 @@ class AlertEvent:
     dismissed_like: str | None = None  # a false alarm (fingerprint) with its sensors, lower or elsewhere
     maintenance: str | None = None  # the name of the planned stop that suppressed it
     began: Sequence[AlertKind] = ()  # kinds of which a part opens with it, where none was open in it
-    ended_ns: int | None = None  # when it closes: the newest row with something beyond its limits
+    ended_ns: int | None = None  # when nothing of it is open: the newest row with something beyond its limits
+    returned: int = 0  # how often it was quiet, and came back
     absorbed: bool = False  # when it closes as usual by now, though its sensors are as far off as before
     drift: DriftingAsset | None = None  # of a drift, when it opens: its last interval
     accepted: Sequence[AcceptedChange] = ()  # when it closes because this is normal from now on
     continued_by: str | None = None  # when it closes because this alert has its sensors from now on
-    model_changed: bool = (
-        False  # when drift of its asset is over because its model is: nobody can judge it any more
-    )
+    model_changed: bool = False  # when drift of its asset is over because its model is
 
     @property
     def over(self) -> bool:
         """Whether nothing of it is open after this message."""
         return self.phase in (Phase.CLOSED, Phase.SUPPRESSED)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of it is open, and it is not over: it may come back."""
+        return self.ended_ns is not None and not self.over
 
     def concerns(self, kind: AlertKind) -> bool:
         """Whether it is about this kind, or has come to be."""

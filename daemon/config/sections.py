@@ -464,6 +464,7 @@ class AlertsSection(Section):
     critical_ratio: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     deviation_budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = Budget()
     accept_after: PositiveDuration | None = None
+    recurs_within: PositiveDuration | None = timedelta(days=4)
     maintenance: tuple[MaintenanceSection, ...] = ()
     sinks: tuple[dict[str, Any], ...] = ()
 
@@ -476,9 +477,9 @@ class AlertsSection(Section):
     def policy(self, spec: StreamSpec, learn_after: timedelta | None = None) -> AlarmPolicy:
         """The alarm settings of one stream, and after how long a regime may be learned; unless given, the refractory time is as long as sustained evidence reaches back."""
         rows = REACH * spec.window if self.refractory is None else to_ns(self.refractory) // spec.period_ns
-        accept_rows, learn_rows = (
+        accept_rows, learn_rows, recurs_rows = (
             0 if after is None else max(to_ns(after) // spec.period_ns, 1)
-            for after in (self.accept_after, learn_after)
+            for after in (self.accept_after, learn_after, self.recurs_within)
         )
         return AlarmPolicy(
             *self.persistence,
@@ -488,6 +489,7 @@ class AlertsSection(Section):
             accept_rows,
             learn_rows,
             spec.hop,
+            recurs_rows,
         )
 
 

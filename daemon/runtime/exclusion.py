@@ -109,7 +109,7 @@ class AlertedEpisodes:
         self.first_ns = min(self.first_ns, alert.row_ns)
         mine = self._alerts.get(alert.fingerprint, {})
         parts = alert.parts
-        if not parts and not (alert.over and mine):
+        if not parts and not ((alert.over or alert.quiet) and mine):
             parts = ((alert.kind, alert.sensor, alert.onset_ns),)
         onsets: dict[str | None, int] = {}
         for kind, sensor, onset_ns in parts:

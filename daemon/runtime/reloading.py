@@ -26,6 +26,7 @@ AT_ONCE = (
     "alerts.refractory",
     "alerts.critical_ratio",
     "alerts.accept_after",
+    "alerts.recurs_within",
     "alerts.deviation_budget",
     "calibration.budget",
     "alerts.maintenance",

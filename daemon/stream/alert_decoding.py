@@ -65,6 +65,7 @@ class _AlertData(msgspec.Struct):
     annotations: dict[str, str]
     sensor: str | None = None
     ended: str | None = None
+    returned: int = 0  # not in messages of earlier versions
     kinds: list[AlertKind] = []
     sensors: list[str] = []
     contributors: list[_ContributorData] = []
@@ -127,6 +128,7 @@ def read_alert_event(message: bytes) -> AlertEvent:
             else Feedback(data.fingerprint, data.feedback.verdict, data.feedback.by, data.feedback.note),
             accepted=[AcceptedChange(one.sensor, one.change, one.unit) for one in data.accepted],
             ended_ns=None if data.ended is None else _time_ns(data.ended),
+            returned=data.returned,
         )
     except (ValueError, OverflowError, OSError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

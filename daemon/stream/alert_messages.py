@@ -143,7 +143,9 @@ class AlertWriter:
         row_ns = evidence.row * period
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         # A window at the end is normal again, and in a storm none is looked at.
-        looked_at = scored and phase is not Phase.CLOSED and not self._is_storm(incident)
+        looked_at = (
+            scored and not incident.quiet and phase is not Phase.CLOSED and not self._is_storm(incident)
+        )
         contributors = self._contributors(known, incident, evidence if looked_at else None) if scored else []
         began = tuple(incident.began)
         if telling:
@@ -191,7 +193,10 @@ class AlertWriter:
             per_day=incident.per_day,
             absorbed=incident.absorbed and phase is Phase.CLOSED,
             began=began,
-            ended_ns=max(incident.bad_row * period, incident.onset_ns) if phase is Phase.CLOSED else None,
+            ended_ns=max(incident.bad_row * period, incident.onset_ns)
+            if incident.quiet or phase is Phase.CLOSED
+            else None,
+            returned=incident.returned,
             feedback=feedback,
             accepted=said.accepted if phase is Phase.CLOSED else (),
             dismissed_like=dismissed_like,

@@ -64,6 +64,7 @@ from daemon.stream.incidents import Incidents
 from daemon.stream.maintenance import FADED, Maintenance
 from daemon.stream.open_episodes import OpenEpisodes
 from daemon.stream.planned_stops import PlannedStops
+from daemon.stream.recurrence import leading_sides, quiet_sensors
 from daemon.stream.severity import SeverityRule
 
 
@@ -162,8 +163,8 @@ class Episodes(OpenEpisodes):
         if firing and incident is not None and known.has_outgrown(self.spec, incident, height, evidence.row):
             incident = None
         if firing and incident is None:
-            start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity)
-            leading = known.leading(self.spec, None)
+            sides, leading = leading_sides(known, self.spec), known.leading(self.spec, None)
+            start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity, sides=sides)
             incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
             events += self._incidents.move_anomaly(known, incident, height, said, before_it)
             self._incidents.reached(known, incident, evidence, threshold)
@@ -177,17 +178,17 @@ class Episodes(OpenEpisodes):
             if due or worse or known.is_corrected(self.spec, incident, evidence.row):
                 events.append(self._writer.message(incident, Phase.UPDATED, said))
         elif state is State.INACTIVE and incident is not None:
-            events += self._incidents.end(known, incident, [ANOMALY], said)
+            events += self._incidents.end_or_wait(known, incident, [ANOMALY], said)
         self.dismissals.follow(asset, known, evidence, threshold, model)
         self._drop_if_inactive(asset, known)
         return firing, events
 
     def deviates(self, asset: str) -> bool:
-        """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident."""
+        """Whether a sensor of the asset was beyond its closing limit at its last scored row, or is part of an incident that lasts."""
         known = self.assets.get(asset)
         if known is None or asset in self.dismissals.accepting:
             return known is not None
-        return known.deviation is not None or any(one.regime for one in known.incidents)
+        return known.deviation is not None or any(one.lasts for one in known.incidents)
 
     @property
     def moved_by_any_score(self) -> set[str]:
@@ -236,8 +237,9 @@ class Episodes(OpenEpisodes):
             told.setdefault(incident.fingerprint, phase)
             events += self._incidents.move(known, incident, [c], Cause(asset, evidence(), model, calibration))
         deviation = known.deviation or Deviation.none(len(row.closing))
+        blamed = known.blamed(self.spec, deviation.since_or(row.row))
         deviation = deviation.grown(
-            row, known.blamed(self.spec, deviation.since_or(row.row)), self.spec.window, self.spec.hop
+            row, blamed, self.spec.window, self.spec.hop, quiet_sensors(known, self.spec)
         )
         lowered = self.dismissals.lowered(asset, known, row, deviation)
         accepted: Accepted | None = None
@@ -269,8 +271,12 @@ class Episodes(OpenEpisodes):
                 incident.accepted = incident.learned = True
             if incident.accepted or self._settled(incident, deviation, row):
                 told.setdefault(incident.fingerprint, Phase.UPDATED)
-            if incident.regime:
+            if incident.regime and not incident.quiet:
                 self._incidents.unname(known, incident)  # what it had besides when it began is over
+            if self._incidents.is_over(asset, incident, row) and not incident.accepted:
+                said = Cause(asset, evidence(), model, calibration)
+                events += self._incidents.end(known, incident, [], said)
+                continue
             if not (mine or incident.fingerprint in told):
                 continue
             largest = float(np.nanmax(row.opening[mine], initial=0.0))
@@ -286,7 +292,7 @@ class Episodes(OpenEpisodes):
             # After as long as evidence reaches back without such a row it goes on, each row by little.
             lately = row.row - incident.bad_row < REACH * self.spec.window
             if (row.beyond & ~(back & lately))[mine].any() or still_off[mine].any():
-                incident.bad_row = row.row
+                incident.bad(row.row, self.spec.hop)
             due = bool(mine) and incident.update_due(row.row)
             due &= incident.told_row < row.row  # else its score has said so
             if incident.severity is Severity.WARNING and self._severity.of_deviation(row.opening, mine):
@@ -299,7 +305,7 @@ class Episodes(OpenEpisodes):
                     new = self.acceptances.accept(asset, known, incident, most, row, found)
                     accepted, said = new.joined(accepted), replace(said, accepted=new.changes)
                     over = list(incident.parts)
-                ended = self._incidents.end(known, incident, over, said)
+                ended = self._incidents.end_or_wait(known, incident, over, said)
                 if not ended and (due or incident.fingerprint in told):
                     phase = told.get(incident.fingerprint, Phase.UPDATED)
                     ended = [self._writer.message(incident, phase, said)]
@@ -320,6 +326,8 @@ class Episodes(OpenEpisodes):
             return False
         names = set(incident.names)
         since = deviation.steady_since(row, [c for c, name in enumerate(self.spec.sensors) if name in names])
+        if incident.recurs(self._regime_rows):
+            since = self.spec.row(incident.onset_ns)
         opened = incident.opened_ns // self.spec.period_ns
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
@@ -367,9 +375,8 @@ class Episodes(OpenEpisodes):
         incident = None if known is None else known.with_part(part)
         if known is None or incident is None:
             return []
-        events = self._incidents.end(
-            known, incident, [part], Cause(asset, ScoredEvidence.unscored(row), model, "full")
-        )
+        said = Cause(asset, ScoredEvidence.unscored(row), model, "full")
+        events = self._incidents.end_or_wait(known, incident, [part], said)
         self._drop_if_inactive(asset, known)
         return events
 

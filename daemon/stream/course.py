@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.control import Feedback
+from daemon.control import Feedback, Verdict
 from daemon.detector import MARGIN, DriftReference
 from daemon.domain import DAY_NS, AlertKind, Floats, StreamSpec
 from daemon.stream.attribution import LEADS, PeakEvidence
@@ -73,6 +73,14 @@ class Sustained(NamedTuple):
 NONE = Sustained(0.0, 0.0)
 
 
+class Place(NamedTuple):
+    """Between which values a sensor was expected to be where it was off, and by how much it was; in its unit."""
+
+    low: float
+    high: float
+    size: float
+
+
 @dataclass(slots=True, eq=False)
 class Course:
     """One episode, or a run of high rows that may become one."""
@@ -94,6 +102,9 @@ class Course:
     feedback: Feedback | None = None  # the last one
     onsets: list[int] = field(default_factory=list)  # ns; of a dismissed episode: when it and its like came
     held_back: int = 0  # of a dismissed episode: runs like it that have not opened an alert since
+    stuck: set[str] = field(default_factory=set)  # the sensors of it that were
+    ended_ns: int = -1  # its last bad row, once it is over
+    places: dict[str, Place] = field(default_factory=dict)  # of sensors that make it
 
     @property
     def has_evidence(self) -> bool:
@@ -104,6 +115,13 @@ class Course:
     def deviations(self) -> dict[Side, Sustained]:
         """How far the sensors came whose deviation is part of it."""
         return {side: most for side, most in self.sustained.items() if side[0] in self.deviated}
+
+    @property
+    def made_by(self) -> set[Side]:
+        """The sensors that make it, with their sides: those that led its anomaly, and those that deviated the farthest."""
+        deviations = self.deviations
+        farthest = max((most.share for most in deviations.values()), default=0.0)
+        return self.leading | {side for side, most in deviations.items() if most.share >= LEADS * farthest}
 
     # -------------------------------------------------------------- growing
     def grow(
@@ -138,6 +156,11 @@ class Course:
         before = self.sustained.get(side, NONE)
         self.sustained[side] = Sustained(max(before.share, share), max(before.size, size))
 
+    def see(self, name: str, expected: float, size: float) -> None:
+        """A sensor is off where this is expected of it; ``size`` is by how much it is in this episode."""
+        low, high, most = self.places.get(name, (expected, expected, size))
+        self.places[name] = Place(min(low, expected), max(high, expected), max(most, size))
+
     def join(self, run: Course) -> None:
         """Take in the high rows of the run that has opened it."""
         self.grow(run.score, run.jumps, run.leading, None, run.model)
@@ -153,12 +176,22 @@ class Course:
     # -------------------------------------------------------------- likeness
     def is_led_by(self, leading: frozenset[Side]) -> bool:
         """Whether these sensors and sides are its own: one of them led it, and the others did or were off as well."""
-        return not leading.isdisjoint(self.leading) and leading <= self.leading | self.sustained.keys()
+        return not leading.isdisjoint(self.leading) and leading <= self.sides
 
     def has_sensors(self, leading: frozenset[Side]) -> bool:
         """The same, to whatever sides: as at the end of an event, when its sensors return to what the window does not expect."""
-        mine = {name for name, _ in self.leading | self.sustained.keys()}
+        mine = {name for name, _ in self.sides}
         return mine.issuperset(name for name, _ in leading)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether it is over, and nobody has called it normal: its like is one more of it."""
+        return self.ended_ns >= 0 and (self.feedback is None or self.feedback.verdict is Verdict.CONFIRMED)
+
+    @property
+    def sides(self) -> set[Side]:
+        """All sensors that are known to have been off, with their sides."""
+        return self.leading | self.sustained.keys()
 
     def is_near(self, latent: NDArray[np.float32] | None, model: str) -> bool:
         """Whether a window is near one of the episode's own; True where it has no position.
@@ -187,10 +220,7 @@ class Course:
 
         Of those that deviated, the farthest beyond their limits make it, as those with the largest shares lead an anomaly.
         """
-        deviations = self.deviations
-        farthest = max((most.share for most in deviations.values()), default=0.0)
-        mine = {name for (name, _), most in deviations.items() if most.share >= LEADS * farthest}
-        mine |= {name for name, _ in self.leading}
+        mine = {name for name, _ in self.made_by}
         return any(
             now[side].size > MARGIN * most.size
             for side, most in self.sustained.items()
@@ -236,6 +266,9 @@ class Course:
             self.feedback,
             list(self.onsets),
             self.held_back,
+            sorted(self.stuck),
+            self.ended_ns,
+            [(name, *place) for name, place in sorted(self.places.items())],
         )
 
     @staticmethod
@@ -259,6 +292,9 @@ class Course:
             state.feedback,
             list(state.onsets),
             state.held_back,
+            set(state.stuck),
+            state.ended_ns,
+            {name: Place(*place) for name, *place in state.places},
         )
 
 

@@ -28,6 +28,9 @@ class CourseState(msgspec.Struct, frozen=True, array_like=True):
     feedback: Feedback | None
     onsets: list[int]
     held_back: int
+    stuck: list[str]
+    ended_ns: int
+    places: list[tuple[str, float, float, float]]  # sensor, low, high, size
 
 
 class QuietState(msgspec.Struct, frozen=True, array_like=True):

@@ -75,7 +75,14 @@ class Deviation:
         zero, never = np.zeros(sensors), np.full(sensors, NEVER)
         return Deviation(never, never, zero, zero, zero, zero, zero, never, zero, zero, zero, never, never)
 
-    def grown(self, row: SustainedRow, blamed: Mask | bool, window: int, hop: int = 1) -> Deviation:
+    def grown(
+        self,
+        row: SustainedRow,
+        blamed: Mask | bool,
+        window: int,
+        hop: int = 1,
+        quiet: Mask | bool = False,
+    ) -> Deviation:
         """With one more row.
 
         A sensor without values is not steady meanwhile: time in which nothing was seen does not count, and of what
@@ -86,6 +93,7 @@ class Deviation:
             blamed: (C,) the sensors of an anomaly that is firing; False: none.
             window: L.
             hop: rows from one scored row to the next.
+            quiet: (C,) the sensors of alerts of which nothing is open: the next run beyond the limit is another one.
         """
         kept = row.beyond | (self.named > 0)
         valued = row.beyond & row.present
@@ -96,8 +104,9 @@ class Deviation:
         level = self.level + weight * (apart - self.level)
         moved = (self.steady < 0) | (np.abs(level - self.anchor) > STEADY * np.abs(self.anchor))
         moved |= unseen >= window
+        begun = kept & (row.beyond | ~np.asarray(quiet))
         return Deviation(
-            since=np.where(kept, np.where(self.since < 0, row.row, self.since), NEVER),
+            since=np.where(begun, np.where(self.since < 0, row.row, self.since), NEVER),
             last=np.where(kept, np.where(row.beyond, row.row, self.last), NEVER),
             rows=np.where(kept, self.rows + valued, 0.0),
             observed=np.where(kept, self.observed + np.where(valued, row.observed, 0.0), 0.0),
@@ -108,7 +117,7 @@ class Deviation:
             peak=np.where(kept, peak, 0.0),
             blamed=np.where(kept, np.where(blamed, row.row, self.blamed), NEVER),
             named=self.named,
-            level=np.where(kept, level, 0.0),
+            level=np.where(begun, level, 0.0),
             anchor=np.where(kept, np.where(moved, level, self.anchor), 0.0),
             steady=np.where(kept, np.where(moved, row.row, self.steady + unseen), NEVER),
             seen=np.where(kept, np.where(row.present, row.row, self.seen), NEVER),

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -31,7 +31,7 @@ from daemon.control import Feedback, Verdict
 from daemon.detector import MARGIN, REACH
 from daemon.domain import AlarmPolicy, AlertKind, Output, StreamSpec
 from daemon.stream.alert_messages import ScoredEvidence
-from daemon.stream.attribution import extended
+from daemon.stream.attribution import AS_FAR, extended
 from daemon.stream.course import NONE, Course, Side, Sustained, sides
 from daemon.stream.course_state import CourseState, MemoryState, QuietState
 from daemon.stream.deviation import Deviation, SustainedRow
@@ -203,14 +203,17 @@ class Dismissals:
             course.deviated.add(part.sensor)
             memory.deviating.pop(part.sensor, None)
             course.like = course.like or self._resembling.get(part.sensor, "")
+        if part.kind is AlertKind.SENSOR_STUCK and part.sensor is not None:
+            course.stuck.add(part.sensor)
 
-    def closed(self, asset: str, incident: Incident) -> None:
-        """An alert is over."""
+    def closed(self, asset: str, incident: Incident, *, continued: bool = False) -> None:
+        """An alert is over, or another one has taken over what was open of it."""
         memory = self._assets.get(asset)
         course = None if memory is None else memory.open.pop(incident.fingerprint, None)
         if memory is None or course is None:
             return
         course.kinds, course.onset_ns = list(incident.kinds), incident.onset_ns
+        course.ended_ns = -1 if continued else incident.bad_row * self._spec.period_ns
         course.shorten()
         if incident.fingerprint in memory.accepting:
             memory.accepting.remove(incident.fingerprint)
@@ -222,6 +225,11 @@ class Dismissals:
         memory = self._assets.get(asset)
         course = None if memory is None else memory.open.get(incident.fingerprint)
         return (None, None) if course is None else (course.feedback, course.like or None)
+
+    def courses(self, asset: str, incident: Incident) -> tuple[Course | None, Sequence[Course]]:
+        """Of an open alert, and of those that are over, oldest first."""
+        memory = self._assets.get(asset)
+        return (None, ()) if memory is None else (memory.open.get(incident.fingerprint), memory.closed)
 
     # -------------------------------------------------------------- scores and jumps
     def bar(
@@ -297,6 +305,15 @@ class Dismissals:
         leading = frozenset[Side]() if peaks is None else sides(self._spec, peaks, incident.leading)
         height = evidence.score / threshold
         course.grow(height, self._jumps(evidence), leading, evidence.latent, model)
+        if peaks is not None and evidence.sensors is not None:
+            far = np.abs(evidence.sensors.residual) >= AS_FAR * peaks.residual
+            for c in (self._spec.sensors.index(name) for name in incident.leading):
+                expected, size = (
+                    float(evidence.sensors.expected[c]),
+                    float(abs(peaks.observed - peaks.expected)[c]),
+                )
+                if far[c] and np.isfinite([expected, size]).all():
+                    course.see(self._spec.sensors[c], expected, size)
 
     def _end_run(self, memory: _Memory) -> None:
         """A run of high rows is over; it may have been held back as a whole."""
@@ -378,12 +395,16 @@ class Dismissals:
         memory = self._assets.get(asset)
         if memory is None or not memory.open:
             return
+        off = np.flatnonzero((row.closing > 1.0) & row.present & ~deviation.back(row))
         for side, most in self._sides(row, deviation).items():
+            c = self._spec.sensors.index(side[0])
             owners = [one for one in known.incidents if side[0] in one.names and not one.slow]
             for incident in owners or known.incidents:
                 course = memory.open.get(incident.fingerprint)
                 if course is not None and not incident.slow:
                     course.grow_sustained(side, *most)
+                    if c in off:
+                        course.see(side[0], float(row.expected[c]), most.size)
 
     def _sides(self, row: SustainedRow, deviation: Deviation) -> dict[Side, Sustained]:
         """The sensors that are so far off on average that it may matter."""
@@ -465,7 +486,7 @@ class Dismissals:
             elif closes:
                 effect = Effect.CLOSED
         elif feedback.verdict is Verdict.PLANNED and incident is not None and closes:
-            effect, closes = Effect.CLOSED, BY_EVIDENCE.isdisjoint(part.kind for part in incident.parts)
+            effect, closes = Effect.CLOSED, BY_EVIDENCE.isdisjoint(incident.open_kinds)
             if not closes:
                 memory.accepting.append(feedback.fingerprint)
                 effect = Effect.ACCEPTING
@@ -529,8 +550,7 @@ class Dismissals:
 
 def _can_close(incident: Incident) -> bool:
     """Whether a verdict can close an alert: what is opened anew with the next row or day cannot be closed."""
-    closable = JOINING | {AlertKind.ASSET_SILENT}
-    return not incident.slow and all(part.kind in closable for part in incident.parts)
+    return not incident.slow and incident.open_kinds <= JOINING | {AlertKind.ASSET_SILENT, AlertKind.REGIME}
 
 
 def _quiet_state(quiet: _Quiet) -> QuietState:

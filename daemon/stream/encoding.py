@@ -202,6 +202,8 @@ def _cloud_event(alert: AlertEvent, now: datetime) -> Json:
     data |= {"row": iso(alert.row_ns), "onset": iso(alert.onset_ns), "opened": iso(alert.opened_ns)}
     if alert.ended_ns is not None:
         data["ended"] = iso(alert.ended_ns)
+    if alert.returned:
+        data["returned"] = alert.returned
     if alert.absorbed:
         data["absorbed"] = True
     if alert.continued_by is not None:
@@ -358,6 +360,7 @@ class PublishedAlert:
     )
     accepted: bool = False  # its regime is normal from this row on
     suppressed: bool = False  # a planned stop did
+    quiet: bool = False  # nothing is open of it, and it may come back
 
 
 class _PartData(msgspec.Struct):
@@ -381,6 +384,7 @@ class _AlertData(msgspec.Struct):
     labels: dict[str, str]
     sensor: str | None = None
     open: list[_PartData] = []
+    ended: str | None = None
     regime: _RegimeData | None = None
 
 
@@ -416,6 +420,7 @@ def read_alert(message: bytes) -> PublishedAlert:
             event_time_ns(data.regime.since) if data.regime is not None and data.regime.learned else None,
             data.regime is not None and data.regime.accepted,
             data.status == "suppressed",
+            data.status == "firing" and data.ended is not None,
         )
     except (msgspec.MsgspecError, KeyError, RecursionError, RejectedError) as error:
         raise ValueError(f"no alert message: {type(error).__name__}") from error

@@ -33,6 +33,12 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     muted: bool
     absorbed: bool
     began: list[AlertKind]
+    bad_rows: int
+    back_rows: int
+    pause: int
+    returned: int
+    returned_row: int
+    like: list[tuple[AlertKind | None, str, int]]
 
 
 class AlarmState(msgspec.Struct, frozen=True, array_like=True):

@@ -46,6 +46,7 @@ from daemon.domain import (
 )
 from daemon.drifting import DriftingAsset
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
+from daemon.stream.course import Side
 from daemon.stream.deviation import Deviation
 from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.heights import Heights
@@ -114,6 +115,21 @@ class Incident:
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
     absorbed: bool = False  # see ``AlertEvent``, of its last deviations
     began: list[AlertKind] = field(default_factory=list)  # see ``AlertEvent``: since the last message
+    bad_rows: int = 0  # how many were like ``bad_row``, of single rows
+    back_rows: int = (
+        0  # by how many more have told since ``bad_row`` that its sensors are back than that they are not
+    )
+    pause: int = 0  # longest that its like was over before it came back, rows; 0: it never did
+    returned: int = 0  # how often it has come back itself
+    returned_row: int = -1  # the onset of the last time
+    like: list[tuple[AlertKind | None, str, int]] = field(
+        default_factory=list
+    )  # ``recurrence.Trait``, since it was first quiet
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of it is open, and it may come back: see ``recurrence``."""
+        return not self.parts
 
     @property
     def names(self) -> list[str]:
@@ -123,6 +139,16 @@ class Incident:
     def has(self, kind: AlertKind) -> bool:
         """Whether a part of this kind is open."""
         return any(part.kind is kind for part in self.parts)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether rows tell something of it, however low their evidence is."""
+        return self.quiet or self.regime or self.by_evidence
+
+    @property
+    def open_kinds(self) -> set[AlertKind]:
+        """The kinds of its open parts; of all that it had, while it is quiet."""
+        return {part.kind for part in self.parts} or set(self.kinds)
 
     @property
     def joinable(self) -> list[str]:
@@ -159,13 +185,17 @@ class Incident:
         """Whether it can come to be called so."""
         return self.by_evidence and not self.slow
 
+    def recurs(self, regime_rows: int) -> bool:
+        """Whether it has come back, and been so for as long as a regime in all: it is so whenever the machine shows it."""
+        return self.returned > 0 and self.bad_rows >= regime_rows
+
     def settled(
         self, since: int | None, row: int, regime_rows: int, policy: AlarmPolicy, opened_row: int
     ) -> bool:
         """Follow how long it is steady; whether it has come to be a regime, learned or normal at this row.
 
         Args:
-            since: the row since when its sensors are steady; None: at this row, that cannot be said.
+            since: the row since when its sensors are steady, or since when it recurs; None: at this row, that cannot be said.
             row: the present one.
             regime_rows: see the function of this name.
             policy: after how long a regime may be learned, or is normal.
@@ -178,6 +208,9 @@ class Incident:
         joined = self.regime and AlertKind.ANOMALY not in self.kinds[: self.kinds.index(AlertKind.REGIME)]
         if joined and onset >= 0 and row - onset < regime_rows:
             since = row  # a fault of what is a regime: its rows are none of it
+        elif self.recurs(regime_rows):
+            onset = -1  # that of the last time
+            self.steady_row = self.steady_row if self.regime else -1
         self.steady_row = max(self.steady_row, since, onset)
         lasted, told = row - self.steady_row, False
         if not self.regime and lasted >= regime_rows:
@@ -193,9 +226,19 @@ class Incident:
         """What its anomaly is blamed on, with the peaks of a run that goes on."""
         return self.peaks if peaks is None else peaks.joined(self.peaks)
 
+    def apart(self, onset_row: int, period_ns: int) -> int:
+        """How many rows a part's onset is from its own, or from when it last came back."""
+        apart = abs(onset_row - self.onset_ns // period_ns)
+        return apart if self.returned_row < 0 else min(apart, abs(onset_row - self.returned_row))
+
     def near(self, onset_row: int, window: int, period_ns: int) -> bool:
         """Whether a part with this onset can have the same cause; ``window`` is L."""
-        return abs(onset_row - self.onset_ns // period_ns) <= TOGETHER * window
+        return self.apart(onset_row, period_ns) <= TOGETHER * window
+
+    def bad(self, row: int, hop: int = 1) -> None:
+        """Something of it is beyond a closing level at a row."""
+        self.bad_rows += hop * (row > self.bad_row)
+        self.bad_row, self.back_rows = row, 0
 
     def join(
         self, part: Part, onset_row: int, names: Iterable[str], severity: Severity, period_ns: int
@@ -209,7 +252,7 @@ class Incident:
             self.kinds.append(part.kind)
         if part.kind is AlertKind.ANOMALY:
             self.sensors += [name for name in self.leading if name not in self.sensors]
-            self.learned = False
+            self.learned &= onset_row == self.returned_row  # the like of it
             self.leading = list(names)
         else:
             self.sensors += [name for name in names if name not in self.sensors]
@@ -261,6 +304,12 @@ class Incident:
             self.muted,
             self.absorbed,
             list(self.began),
+            self.bad_rows,
+            self.back_rows,
+            self.pause,
+            self.returned,
+            self.returned_row,
+            list(self.like),
         )
 
     @staticmethod
@@ -290,6 +339,12 @@ class Incident:
             muted=state.muted,
             absorbed=state.absorbed,
             began=list(state.began),
+            bad_rows=state.bad_rows,
+            back_rows=state.back_rows,
+            pause=state.pause,
+            returned=state.returned,
+            returned_row=state.returned_row,
+            like=list(state.like),
         )
 
 
@@ -524,6 +579,7 @@ class EpisodeStart:
     contributors: Sequence[Contributor] = ()  # of a drift or trend; others follow from evidence
     of_asset: bool = False  # of a drift, whether it is that of one asset
     drift: DriftingAsset | None = None  # of a drift, how far
+    sides: frozenset[Side] = frozenset()  # of an anomaly or deviation: which sensors lead it, to which sides
 
     @property
     def part(self) -> Part:

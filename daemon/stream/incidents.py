@@ -24,6 +24,7 @@ from daemon.stream.incident import (
     Part,
 )
 from daemon.stream.joining import joined_by, opened_by
+from daemon.stream.recurrence import EVIDENCE, is_like, pause_before, side_of, told, traits, waits
 
 
 class Incidents:
@@ -53,7 +54,7 @@ class Incidents:
     ) -> tuple[Incident, Phase]:
         """A sensor deviates from a row on; see ``take_in``."""
         name = self.spec.sensors[sensor]
-        start = EpisodeStart(AlertKind.DEVIATION, onset_row, name)
+        start = EpisodeStart(AlertKind.DEVIATION, onset_row, name, sides=side_of(known, self.spec, name))
         return self.take_in(known, asset, start, [name], row.row, float(row.opening[sensor]))
 
     def higher(self, known: AssetEpisodes, row: SustainedRow) -> list[int]:
@@ -72,7 +73,7 @@ class Incidents:
         """Follow how high the anomaly of an incident is."""
         row = evidence.row
         if not self._is_echo(known, incident, evidence):
-            incident.bad_row = row
+            incident.bad(row, self.spec.hop)
         incident.reached(row * self.spec.period_ns, *evidence.leading(threshold))
         known.reach(incident.leading, evidence.height(threshold), row, self.spec.window)
 
@@ -147,7 +148,8 @@ class Incidents:
             height: of its evidence, in thresholds; 0: it has none.
         """
         kind, period = start.kind, self.spec.period_ns
-        phase, incident = Phase.UPDATED, joined_by(known, start, names, height, row, self.spec)
+        phase, incident = Phase.UPDATED, self._returned(known, start, height, row)
+        incident = incident or joined_by(known, start, names, height, row, self.spec)
         if incident is None:
             phase, incident = Phase.OPENED, opened_by(self.spec, self.partition, asset, start, names, row)
             known.incidents.append(incident)
@@ -158,6 +160,49 @@ class Incidents:
         incident.join(start.part, start.onset_row, names, start.severity, period)
         self._dismissals.joined(asset, incident, start.part)
         return incident, phase
+
+    def _returned(
+        self, known: AssetEpisodes, start: EpisodeStart, height: float, row: int
+    ) -> Incident | None:
+        """The quiet incident of which a part is the like again."""
+        for one in known.incidents:
+            if not one.quiet or start.part.slow or not is_like(start, one.like):
+                continue
+            if not known.outgrows((name for name, _ in start.sides), height, row, self.spec.window):
+                one.pause = max(one.pause, start.onset_row - one.bad_row)
+                one.returned, one.returned_row = one.returned + 1, start.onset_row
+                return one
+        return None
+
+    def end_or_wait(
+        self, known: AssetEpisodes, incident: Incident, parts: Sequence[Part], said: Cause
+    ) -> list[AlertEvent]:
+        """Close parts that are over; where nothing is left of an incident that may come back, it is quiet from now on."""
+        lasts = len(parts) < len(incident.parts) or incident.accepted or incident.absorbed
+        if lasts or not parts or incident.muted:
+            return self.end(known, incident, parts, said)
+        row = said.evidence.row
+        for part in parts:
+            if part.kind not in BY_EVIDENCE:
+                incident.bad(row, self.spec.hop)
+        course, earlier = self._dismissals.courses(said.asset, incident)
+        policy = self._dismissals.policy
+        pause = 0 if course is None else pause_before(incident, course, earlier, self.spec)
+        if pause <= policy.recurs_rows:
+            incident.pause = max(incident.pause, pause)
+        if course is None or not waits(incident, row, policy, self.spec):
+            return self.end(known, incident, parts, said)
+        incident.parts.clear()
+        incident.like = incident.like or traits(course)
+        return [self._writer.message(incident, Phase.UPDATED, said)]
+
+    def is_over(self, asset: str, incident: Incident, row: SustainedRow) -> bool:
+        """Let a row tell whether an incident is over; whether it was quiet, and is."""
+        policy = self._dismissals.policy
+        course, _ = self._dismissals.courses(asset, incident)
+        if course is not None and policy.recurs_rows and EVIDENCE.issuperset(incident.kinds):
+            told(incident, course, row, self.spec)
+        return incident.quiet and not waits(incident, row.row, policy, self.spec)
 
     def end_at(
         self, known: AssetEpisodes, asset: str, incident: Incident, row: int, model: str
@@ -179,14 +224,14 @@ class Incidents:
             del incident.parts[part]
             if part.kind not in BY_EVIDENCE or part.slow:
                 incident.bad_row = said.evidence.row
-        if not incident.parts:
+        if incident.quiet:
             known.incidents.remove(incident)
             known.forget_heights()
             if incident.muted:
                 self._dismissals.closed(said.asset, incident)
                 return []
             message = self._writer.message(incident, Phase.CLOSED, said)
-            self._dismissals.closed(said.asset, incident)
+            self._dismissals.closed(said.asset, incident, continued=taken_by is not None)
             if taken_by is not None:
                 message = self._writer.continued(message, taken_by)
             self.unname(known, incident)

@@ -67,9 +67,9 @@ def joined_by(
         return one
     nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
     for one in known.incidents:
-        if one.kind not in JOINING or one.slow:
+        if one.kind not in JOINING or one.slow or one.quiet:
             continue
-        apart = abs(start.onset_row - spec.row(one.onset_ns))
+        apart = one.apart(start.onset_row, spec.period_ns)
         shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
         if one.by_evidence and known.outgrows(shared, height, row, spec.window):
             continue

@@ -42,7 +42,7 @@ def lasted_ns(event: AlertEvent, now_ns: int = 0) -> int:
         now_ns: the newest row of its stream, up to which one that is open lasts; 0: the message's own.
     """
     until_ns = event.row_ns if event.ended_ns is None else event.ended_ns
-    if not event.over:
+    if not event.over and not event.quiet:
         until_ns = max(until_ns, now_ns)
     return max(until_ns - event.onset_ns, 0)
 
@@ -209,6 +209,10 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text}; the model has changed, and its drift is measured anew"
     if event.absorbed:
         return f"{text}; it is still so, and counts as usual by now"
+    if event.returned:
+        text += f"; it has come back {'once' if event.returned == 1 else f'{event.returned} times'}"
+    if event.quiet and event.ended_ns is not None:
+        return f"{text}; quiet since {iso(event.ended_ns)}"
     if event.phase is not Phase.CLOSED:
         return text
     return text + _ending(event.feedback, event.accepted)

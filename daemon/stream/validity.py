@@ -332,8 +332,8 @@ def _memory_fault(memory: MemoryState, spec: StreamSpec) -> str | None:
     if any(not course.fingerprint for course in courses):
         return "an episode is remembered without its fingerprint"
     for course in courses if memory.run is None else [*courses, memory.run]:
-        names = {name for name, *_ in (*course.leading, *course.jumps, *course.sustained)}
-        if not set(spec.sensors).issuperset(names | set(course.deviated)):
+        names = {name for name, *_ in (*course.leading, *course.jumps, *course.sustained, *course.places)}
+        if not set(spec.sensors).issuperset(names.union(course.deviated, course.stuck)):
             return "an episode of sensors that there are not is remembered"
         if len({len(point) for point in course.latents}) > 1 or len(course.latents) > MOST_POINTS:
             return f"{len(course.latents)} latents of an episode"
@@ -345,7 +345,9 @@ def _memory_fault(memory: MemoryState, spec: StreamSpec) -> str | None:
             (jump for _, jump in course.jumps),
             (number for *_, share, size in course.sustained for number in (share, size)),
         )
-        shares = [course.score, *jumps, *sustained]
+        if not all(np.isfinite(place).all() for _, *place in course.places):
+            return "places of an episode are not finite"
+        shares = [course.score, *jumps, *sustained, *(size for *_, size in course.places)]
         if not all(0.0 <= share < LARGEST for share in shares):
             return "an episode is remembered that came to no height"
     if not set(spec.sensors).issuperset(name for name, _ in memory.deviating):
@@ -400,8 +402,11 @@ def _heights_fault(alarm: AlarmState, spec: StreamSpec, newest: int) -> str | No
 
 
 def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
-    if not incident.parts:
+    if not (incident.parts or incident.like):
         return "an alert that has nothing open"
+    counts = incident.bad_rows, incident.back_rows, incident.pause, incident.returned
+    if min(*counts, incident.returned_row + 1) < 0:
+        return "an alert that has come back less than never"
     for kind, sensor, *_ in [*incident.parts, (incident.kind, incident.sensor)]:
         of_sensor = kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
         if of_sensor and sensor not in spec.sensors:
@@ -413,7 +418,9 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
             return f"a slow trend of kind {kind}"
     if any(
         sensor not in spec.sensors for kind, sensor, *_ in incident.parts if kind is AlertKind.DEVIATION
-    ) or not set(spec.sensors).issuperset([*incident.sensors, *incident.leading]):
+    ) or not set(spec.sensors).issuperset(
+        [*incident.sensors, *incident.leading, *(name for _, name, _ in incident.like)]
+    ):
         return "an alert of a sensor which there is not"
     if incident.kind is not AlertKind.DRIFT and any(
         tuple(part) == STREAM_DRIFT for *part, _ in incident.parts
@@ -430,6 +437,10 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
         incident.steady_row,
         incident.told_row,
         incident.bad_row,
+        incident.returned_row,
+        incident.pause,
+        incident.bad_rows,
+        incident.back_rows,
     ):
         if not -1 <= row <= FAR // spec.period_ns:
             return f"an episode of row {row}"

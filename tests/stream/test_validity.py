@@ -170,7 +170,9 @@ def put(*path: str, to: Any) -> Callable[[list[Any]], None]:
 
 def remembering(fingerprint: str = "", **changes: Any) -> list[Any]:
     """What is remembered of an asset with one closed episode."""
-    plain = CourseState(fingerprint, "m", 0, 0, [], 1.0, [], [], [], [], [], False, False, "", None, [], 0)
+    plain = CourseState(
+        fingerprint, "m", 0, 0, [], 1.0, [], [], [], [], [], False, False, "", None, [], 0, [], -1, []
+    )
     course = msgspec.structs.replace(plain, **changes)
     return [None, [], [[getattr(course, name) for name in course.__struct_fields__]], [], None, [], []]
 
@@ -215,6 +217,9 @@ def remembering(fingerprint: str = "", **changes: Any) -> list[Any]:
         (put("alarm", "deviation", to=deviating(since=1e9)), "a deviation since row 1e+09"),
         (put("alarm", "deviation", to=deviating(rows=-1.0)), "a deviation of less than no rows"),
         (put("memory", to=remembering()), "without its fingerprint"),
+        (put("memory", to=remembering("f", stuck=["c"])), "sensors that there are not"),
+        (put("memory", to=remembering("f", places=[("a", 0.0, math.inf, 1.0)])), "places of an episode"),
+        (put("memory", to=remembering("f", places=[("a", 0.0, 1.0, -1.0)])), "came to no height"),
         (put("accepted", to=[["", 0, []]]), "without its fingerprint"),
         (put("accepted", to=[["f", 0, []]] * 17), "17 accepted alerts"),
         (put("accepted", to=[["f", 0, [["c", 1, 2.0, 2.0, True, 2.0]]]]), "of sensor 'c'"),

@@ -205,6 +205,8 @@ def _track(asset: str, track: AssetScores, threshold: float, episodes: list[Aler
 
 def _open_kinds(event: AlertEvent) -> list[str]:
     """The kinds of what is open of an alert."""
+    if event.quiet:
+        return []
     return [str(part.kind) for part in event.parts] or [str(event.kind)]
 
 
