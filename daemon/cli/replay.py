@@ -159,7 +159,7 @@ def alerts_table(alerts: Sequence[Mapping[str, Any]], width: int) -> Table:
         what = sentence if len(sentence) <= left else short
         table.add_row(
             since,
-            lasted if one["closed"] else f"{lasted}, open",
+            lasted if one["closed"] else f"{lasted}, {'quiet' if one['quiet'] else 'open'}",
             one["kind"].replace("_", " "),
             one["severity"],
             escape(what),

@@ -205,6 +205,7 @@ def alert_entry(episode: FoldedEpisode, now_ns: int) -> dict[str, Any]:
         "onset": iso(last.onset_ns),
         "opened": iso(last.opened_ns),
         "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
+        "quiet": last.quiet,
         "seconds": lasted / SECOND_NS,
         "lasted": lasting(lasted),
         "sensors": list(sensors),

@@ -117,7 +117,7 @@ def test_alerts_of_a_replay(width: int) -> None:
     told = sentence.replace(" (", ", since 2026-03-09T12:00:00Z, for 26 min (")  # which other columns say
     one: dict[str, Any] = {
         "asset": "pump-07", "kind": "deviation", "severity": "warning", "onset": "2026-03-09T12:00:00Z",
-        "closed": "2026-03-09T12:30:00Z", "lasted": "26 min", "summary": told,
+        "closed": "2026-03-09T12:30:00Z", "quiet": False, "lasted": "26 min", "summary": told,
         "sensors": ["pressure", "flow", "current", "vibration", "Thermocouple of the second bearing"],
     }  # fmt: skip
     silent = one | {"asset": "p[red]8", "kind": "sensor_silent", "closed": None, "sensors": []}
@@ -127,4 +127,9 @@ def test_alerts_of_a_replay(width: int) -> None:
     assert ("and 3 more" in " ".join(shown.split())) is (width < 160)
     assert row_of("sensor  ", shown)[3:5] == ["min,", "sensor"]
     assert row_of("silent", shown) == ["open", "silent"]
+    quiet = one | {"closed": None, "quiet": True}
+    found = printed(replay.alerts_table([quiet], width), width)
+    assert "26 min," in found
+    assert "quiet" in found
+    assert "open" not in found
     assert "p[red]8" in shown

@@ -132,6 +132,7 @@ def report_data(report: Report) -> dict[str, Any]:
     most = min(POINTS_PER_TRACE, max(200, POINTS_IN_ALL // lines))
     most_filled = min(FILLED_SHOWN, max(50, FILLED_IN_ALL // lines))
     summary, shades = dict(report.summary), shaded(report.events)
+    newest = {(one.stream, one.asset): int(one.times_ns[-1]) for one in report.traces if len(one.times_ns)}
     return {
         "records": {str(k): int(v) for k, v in dict(summary.get("records") or {}).items()},
         "reasons": {str(k): int(v) for k, v in dict(summary.get("reasons") or {}).items() if v},
@@ -152,7 +153,10 @@ def report_data(report: Report) -> dict[str, Any]:
             | {"shades": _shades(trace, shades.get((trace.stream, trace.asset), {}))}
             for trace, chosen in zip(shown, sensors, strict=True)
         ],
-        "episodes": [episode_document(e) for e in episodes[:EPISODES_SHOWN]],
+        "episodes": [
+            episode_document(e, newest.get((e.last.stream, e.last.asset), 0))
+            for e in episodes[:EPISODES_SHOWN]
+        ],
         "episodeCount": len(episodes),
         "histogram": histogram(report.traces),
         "drift": _drift(report.drift),

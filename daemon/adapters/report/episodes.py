@@ -98,10 +98,10 @@ def shaded(events: Iterable[AlertEvent]) -> dict[tuple[str, str], Spans]:
     return found
 
 
-def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
-    """One row of the table of episodes."""
+def episode_document(episode: FoldedEpisode, now_ns: int = 0) -> dict[str, Any]:
+    """One row of the table of episodes; one that is open lasts up to ``now_ns``."""
     worst, last = episode.worst, episode.last
-    peak, lasted = last.peak, lasted_ns(last)
+    peak, lasted = last.peak, lasted_ns(last, now_ns)
     return {
         "stream": bounded(worst.stream),
         "asset": bounded(worst.asset),
@@ -111,6 +111,7 @@ def episode_document(episode: FoldedEpisode) -> dict[str, Any]:
         "onset": iso(last.onset_ns),
         "opened": iso(episode.first.opened_ns),
         "closed": iso(last.row_ns) if last.phase is Phase.CLOSED else None,
+        "quiet": last.quiet,
         "lasted": lasting(lasted),
         "from": last.onset_ns / 1e6,
         "to": (last.onset_ns + lasted) / 1e6,

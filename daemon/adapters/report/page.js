@@ -88,7 +88,7 @@ function showEpisode(place, e) {
 }
 
 function reportedEpisode(e) {
-  const row = episodeRow(HEADS, e, chip(e.severity, e.severity), stamp(e.onset), e.lasted + (e.closed ? "" : ", still open"), e.score);
+  const row = episodeRow(HEADS, e, chip(e.severity, e.severity), stamp(e.onset), e.lasted + (e.closed ? "" : e.quiet ? ", quiet" : ", still open"), e.score);
   const place = D.traces.findIndex((t) => t.asset === e.asset && t.stream === e.stream);
   if (place < 0) return row; // its asset is not among those that are drawn
   row.className = "go";

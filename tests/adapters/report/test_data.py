@@ -174,6 +174,16 @@ def test_what_else_than_an_anomaly_was_open_is_shaded_by_kind_from_its_onset_to_
     assert shades["pump-02"] == {"deviation": ms((35, 299))}  # still open: to the end of the chart
 
 
+def test_an_open_alert_lasts_to_the_end_of_the_chart_and_a_quiet_one_to_its_last_bad_row() -> None:
+    still, quiet = event(Phase.OPENED, 6, 10), event(Phase.OPENED, 6, 20, fingerprint="g")
+    over = dataclasses.replace(
+        quiet, phase=Phase.UPDATED, row_ns=START + 90 * SECOND_NS, ended_ns=START + 60 * SECOND_NS
+    )
+    found = report_data(Report("t", "s", SUMMARY, [trace()], [still, quiet, over]))["episodes"]
+    assert [(one["to"] - START / 1e6) / 1e3 for one in found] == [299, 60]
+    assert [(one["closed"], one["quiet"]) for one in found] == [(None, False), (None, True)]
+
+
 def test_of_many_stretches_the_longest_are_shaded() -> None:
     kind = {"kind": AlertKind.DEVIATION}
     events = []
