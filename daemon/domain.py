@@ -449,7 +449,7 @@ class AlertEvent:
     drift: DriftingAsset | None = None  # of a drift, when it opens: its last interval
     accepted: Sequence[AcceptedChange] = ()  # when it closes because this is normal from now on
     continued_by: str | None = None  # when it closes because this alert has its sensors from now on
-    model_changed: bool = False  # when drift of its asset is over because its model is
+    model_changed: bool = False  # when drift is over because its model is: none can judge it
 
     @property
     def over(self) -> bool:

@@ -132,7 +132,7 @@ class AlertedEpisodes:
             newest = spans[-1]
             # A restart repeats messages: what is over stays so, and an older one says nothing of what came later.
             if not newest.over and alert.row_ns >= newest.row_ns:
-                over = alert.over or key not in onsets
+                over = alert.over or alert.quiet or key not in onsets
                 spans[-1] = replace(newest, row_ns=alert.row_ns, over=over)
         if mine:
             self._learn(alert)

@@ -196,7 +196,7 @@ class AlertWriter:
             ended_ns=max(incident.bad_row * period, incident.onset_ns)
             if incident.quiet or phase is Phase.CLOSED
             else None,
-            returned=incident.returned,
+            returned=incident.recurrence.returned,
             feedback=feedback,
             accepted=said.accepted if phase is Phase.CLOSED else (),
             dismissed_like=dismissed_like,
@@ -250,6 +250,8 @@ class AlertWriter:
         """
         if incident.of_trend:
             return []
+        if incident.quiet and incident.recurrence.contributors:
+            return [Contributor(*one) for one in incident.recurrence.contributors]
         by_score = ANOMALY in incident.parts or not incident.has(AlertKind.DEVIATION)
         if by_score and ANOMALY not in incident.parts:  # nothing of the two is open
             by_score = incident.peak is not None and incident.peak.score != "sustained"

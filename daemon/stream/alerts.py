@@ -64,7 +64,7 @@ from daemon.stream.incidents import Incidents
 from daemon.stream.maintenance import FADED, Maintenance
 from daemon.stream.open_episodes import OpenEpisodes
 from daemon.stream.planned_stops import PlannedStops
-from daemon.stream.recurrence import leading_sides, quiet_sensors
+from daemon.stream.recurrence import leading_sides, quiet_sensors, steady_since
 from daemon.stream.severity import SeverityRule
 
 
@@ -154,7 +154,7 @@ class Episodes(OpenEpisodes):
         incident = known.with_part(ANOMALY)
         if known.follow(self.spec, evidence.row, evidence.sensors, before) and incident is not None:
             known.above_since = evidence.row
-            events += self._incidents.end(known, incident, [ANOMALY], said)
+            events += self._incidents.end_or_wait(known, incident, [ANOMALY], said)
             incident = None
         blamed = known.peaks if incident is None else incident.evidence(known.peaks)
         severity = self._severity.of(evidence.score, threshold, blamed)
@@ -292,7 +292,7 @@ class Episodes(OpenEpisodes):
             # After as long as evidence reaches back without such a row it goes on, each row by little.
             lately = row.row - incident.bad_row < REACH * self.spec.window
             if (row.beyond & ~(back & lately))[mine].any() or still_off[mine].any():
-                incident.bad(row.row, self.spec.hop)
+                incident.bad(row.row)
             due = bool(mine) and incident.update_due(row.row)
             due &= incident.told_row < row.row  # else its score has said so
             if incident.severity is Severity.WARNING and self._severity.of_deviation(row.opening, mine):
@@ -326,8 +326,8 @@ class Episodes(OpenEpisodes):
             return False
         names = set(incident.names)
         since = deviation.steady_since(row, [c for c, name in enumerate(self.spec.sensors) if name in names])
-        if incident.recurs(self._regime_rows):
-            since = self.spec.row(incident.onset_ns)
+        if since is not None and self.policy.recurs_rows:
+            since = steady_since(incident, deviation, row, since, self.spec)
         opened = incident.opened_ns // self.spec.period_ns
         return incident.settled(since, row.row, self._regime_rows, self.policy, opened)
 
@@ -361,6 +361,7 @@ class Episodes(OpenEpisodes):
         known = self.of(asset)
         if known.with_part(start.part) is not None:
             return []
+        start = replace(start, may_return=not self.maintenance.covers(asset, row))
         incident, phase = self._incidents.take_in(known, asset, start, start.names, row)
         window = self.planned.mute(incident, asset, row) if phase is Phase.OPENED else None
         if incident.muted and window is None:

@@ -93,8 +93,12 @@ class Deviation:
             blamed: (C,) the sensors of an anomaly that is firing; False: none.
             window: L.
             hop: rows from one scored row to the next.
-            quiet: (C,) the sensors of alerts of which nothing is open: the next run beyond the limit is another one.
+            quiet: (C,) the sensors of alerts of which nothing is open: what they show is kept until they are beyond the limit again.
         """
+        fresh = quiet & row.beyond & (self.since < 0)
+        if fresh.any():
+            anew = self.risen(dict.fromkeys(np.flatnonzero(fresh).tolist(), row.row))
+            return anew.grown(row, blamed, window, hop, quiet)
         kept = row.beyond | (self.named > 0)
         valued = row.beyond & row.present
         unseen = np.where(row.present & (self.seen >= 0), np.maximum(row.row - self.seen - hop, 0.0), 0.0)
@@ -117,7 +121,7 @@ class Deviation:
             peak=np.where(kept, peak, 0.0),
             blamed=np.where(kept, np.where(blamed, row.row, self.blamed), NEVER),
             named=self.named,
-            level=np.where(begun, level, 0.0),
+            level=np.where(kept, level, 0.0),
             anchor=np.where(kept, np.where(moved, level, self.anchor), 0.0),
             steady=np.where(kept, np.where(moved, row.row, self.steady + unseen), NEVER),
             seen=np.where(kept, np.where(row.present, row.row, self.seen), NEVER),

@@ -310,7 +310,7 @@ class Dismissals:
             for c in (self._spec.sensors.index(name) for name in incident.leading):
                 expected, size = (
                     float(evidence.sensors.expected[c]),
-                    float(abs(peaks.observed - peaks.expected)[c]),
+                    abs(float(peaks.mean[c])),
                 )
                 if far[c] and np.isfinite([expected, size]).all():
                     course.see(self._spec.sensors[c], expected, size)
@@ -395,7 +395,8 @@ class Dismissals:
         memory = self._assets.get(asset)
         if memory is None or not memory.open:
             return
-        off = np.flatnonzero((row.closing > 1.0) & row.present & ~deviation.back(row))
+        apart, level = np.nan_to_num(row.observed - row.expected), deviation.level
+        off = np.flatnonzero((row.closing > 1.0) & row.present & (apart * level >= AS_FAR * level * level))
         for side, most in self._sides(row, deviation).items():
             c = self._spec.sensors.index(side[0])
             owners = [one for one in known.incidents if side[0] in one.names and not one.slow]

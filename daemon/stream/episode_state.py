@@ -7,6 +7,23 @@ import msgspec
 from daemon.domain import AlertKind, Severity
 
 
+class Recurrence(msgspec.Struct, array_like=True):
+    """Whether an alert is over or comes back, and how it did (``recurrence``); part of an incident and of its record."""
+
+    back_rows: int = 0  # by how many more rows have told since its last bad one that its sensors are back; -1: they are not
+    pause: int = 0  # longest that its like was over before it came back, rows; 0: it never did
+    returned: int = 0  # how often it has come back itself
+    returned_row: int = -1  # the onset of the last time
+    like: list[tuple[AlertKind | None, str, int]] = []  # ``recurrence.Trait``, of when it was first quiet
+    height: float = 0.0  # its peak in thresholds, likewise; 0: it never was
+    level: float = 0.0  # by how much its first sensor is off ...
+    steady_row: int = -1  # ... since this row, whenever it is beyond its limits; -1: it is not steady
+    steady_rows: int = 0  # for how many rows in all
+    counted_row: int = -1  # up to which these are counted
+    contributors: list[tuple[str, float | None, float | None, float, float | None, str | None]] = []
+    """``Contributor`` values, of when it was last quiet."""
+
+
 class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     """An open incident (``incident.Incident``)."""
 
@@ -33,12 +50,7 @@ class IncidentState(msgspec.Struct, frozen=True, array_like=True):
     muted: bool
     absorbed: bool
     began: list[AlertKind]
-    bad_rows: int
-    back_rows: int
-    pause: int
-    returned: int
-    returned_row: int
-    like: list[tuple[AlertKind | None, str, int]]
+    recurrence: Recurrence
 
 
 class AlarmState(msgspec.Struct, frozen=True, array_like=True):

@@ -25,6 +25,7 @@ a new regime: a set point that was changed for good, or a fault that nobody has 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import astuple, dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -48,8 +49,8 @@ from daemon.drifting import DriftingAsset
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.course import Side
 from daemon.stream.deviation import Deviation
-from daemon.stream.episode_state import AlarmState, IncidentState
-from daemon.stream.heights import Heights
+from daemon.stream.episode_state import AlarmState, IncidentState, Recurrence
+from daemon.stream.heights import OUTGROWS, Heights
 from daemon.stream.snapshot import pack_floats, unpack_floats
 
 JOINING = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK})
@@ -115,16 +116,7 @@ class Incident:
     muted: bool = False  # whether it opened under maintenance, and nothing is said of it until that is over
     absorbed: bool = False  # see ``AlertEvent``, of its last deviations
     began: list[AlertKind] = field(default_factory=list)  # see ``AlertEvent``: since the last message
-    bad_rows: int = 0  # how many were like ``bad_row``, of single rows
-    back_rows: int = (
-        0  # by how many more have told since ``bad_row`` that its sensors are back than that they are not
-    )
-    pause: int = 0  # longest that its like was over before it came back, rows; 0: it never did
-    returned: int = 0  # how often it has come back itself
-    returned_row: int = -1  # the onset of the last time
-    like: list[tuple[AlertKind | None, str, int]] = field(
-        default_factory=list
-    )  # ``recurrence.Trait``, since it was first quiet
+    recurrence: Recurrence = field(default_factory=Recurrence)
 
     @property
     def quiet(self) -> bool:
@@ -144,6 +136,10 @@ class Incident:
     def lasts(self) -> bool:
         """Whether rows tell something of it, however low their evidence is."""
         return self.quiet or self.regime or self.by_evidence
+
+    def is_outgrown(self, height: float) -> bool:
+        """Whether evidence of so many thresholds is far more than it ever was before it came back."""
+        return 0.0 < OUTGROWS * self.recurrence.height < height
 
     @property
     def open_kinds(self) -> set[AlertKind]:
@@ -185,10 +181,6 @@ class Incident:
         """Whether it can come to be called so."""
         return self.by_evidence and not self.slow
 
-    def recurs(self, regime_rows: int) -> bool:
-        """Whether it has come back, and been so for as long as a regime in all: it is so whenever the machine shows it."""
-        return self.returned > 0 and self.bad_rows >= regime_rows
-
     def settled(
         self, since: int | None, row: int, regime_rows: int, policy: AlarmPolicy, opened_row: int
     ) -> bool:
@@ -208,7 +200,7 @@ class Incident:
         joined = self.regime and AlertKind.ANOMALY not in self.kinds[: self.kinds.index(AlertKind.REGIME)]
         if joined and onset >= 0 and row - onset < regime_rows:
             since = row  # a fault of what is a regime: its rows are none of it
-        elif self.recurs(regime_rows):
+        elif self.recurrence.returned and since == self.recurrence.steady_row:
             onset = -1  # that of the last time
             self.steady_row = self.steady_row if self.regime else -1
         self.steady_row = max(self.steady_row, since, onset)
@@ -229,16 +221,16 @@ class Incident:
     def apart(self, onset_row: int, period_ns: int) -> int:
         """How many rows a part's onset is from its own, or from when it last came back."""
         apart = abs(onset_row - self.onset_ns // period_ns)
-        return apart if self.returned_row < 0 else min(apart, abs(onset_row - self.returned_row))
+        back = self.recurrence.returned_row
+        return apart if back < 0 else min(apart, abs(onset_row - back))
 
     def near(self, onset_row: int, window: int, period_ns: int) -> bool:
         """Whether a part with this onset can have the same cause; ``window`` is L."""
         return self.apart(onset_row, period_ns) <= TOGETHER * window
 
-    def bad(self, row: int, hop: int = 1) -> None:
+    def bad(self, row: int) -> None:
         """Something of it is beyond a closing level at a row."""
-        self.bad_rows += hop * (row > self.bad_row)
-        self.bad_row, self.back_rows = row, 0
+        self.bad_row, self.recurrence.back_rows = row, 0
 
     def join(
         self, part: Part, onset_row: int, names: Iterable[str], severity: Severity, period_ns: int
@@ -252,7 +244,7 @@ class Incident:
             self.kinds.append(part.kind)
         if part.kind is AlertKind.ANOMALY:
             self.sensors += [name for name in self.leading if name not in self.sensors]
-            self.learned &= onset_row == self.returned_row  # the like of it
+            self.learned &= onset_row == self.recurrence.returned_row  # the like of it
             self.leading = list(names)
         else:
             self.sensors += [name for name in names if name not in self.sensors]
@@ -304,12 +296,7 @@ class Incident:
             self.muted,
             self.absorbed,
             list(self.began),
-            self.bad_rows,
-            self.back_rows,
-            self.pause,
-            self.returned,
-            self.returned_row,
-            list(self.like),
+            copy(self.recurrence),
         )
 
     @staticmethod
@@ -339,12 +326,7 @@ class Incident:
             muted=state.muted,
             absorbed=state.absorbed,
             began=list(state.began),
-            bad_rows=state.bad_rows,
-            back_rows=state.back_rows,
-            pause=state.pause,
-            returned=state.returned,
-            returned_row=state.returned_row,
-            like=list(state.like),
+            recurrence=copy(state.recurrence),
         )
 
 
@@ -421,6 +403,12 @@ class AssetEpisodes:
                 height = float(np.nan_to_num(opening[c]))
                 self.heights.setdefault(name, Heights()).last(height, row, spec.window)
 
+    def begin_anew_of_quiet(self, incident: Incident, names: Iterable[str]) -> None:
+        """How high sensors came in incidents that are quiet says nothing of the one that they open or join."""
+        quiet = {name for one in self.incidents if one.quiet and one is not incident for name in one.names}
+        for name in quiet.intersection(names):
+            self.heights.pop(name, None)
+
     def forget_heights(self) -> None:
         """An incident is over; only the sensors of those that are open have heights."""
         names = {name for one in self.incidents for name in one.names}
@@ -466,7 +454,7 @@ class AssetEpisodes:
         if not incident.by_evidence or row - incident.parts[ANOMALY] > TOGETHER * spec.window:
             return False
         shared = set(self.leading(spec, None)).intersection(incident.names)
-        return self.outgrows(shared, height, row, spec.window)
+        return incident.is_outgrown(height) or self.outgrows(shared, height, row, spec.window)
 
     def leading(self, spec: StreamSpec, incident: Incident | None) -> list[str]:
         """The sensors that lead the anomaly: that of the present run alone, or of an incident as well."""
@@ -516,7 +504,8 @@ class AssetEpisodes:
             return NEVER_ACCEPTED
         incidents = [one for one in self.incidents if not one.slow]
         opened = min([row, *(one.opened_ns // period_ns for one in incidents)])
-        steady = [row, *(one.steady_row for one in incidents if one.steady_row >= 0)]
+        since = [row for one in incidents for row in (one.steady_row, one.recurrence.steady_row)]
+        steady = [row, *(one for one in since if one >= 0)]
         if self.deviation is not None:
             steady += self.deviation.steady[self.deviation.steady >= 0].astype(np.int64).tolist()
         return max(row, opened + accept_rows, min(steady) + max(accept_rows, regime_rows))
@@ -580,6 +569,7 @@ class EpisodeStart:
     of_asset: bool = False  # of a drift, whether it is that of one asset
     drift: DriftingAsset | None = None  # of a drift, how far
     sides: frozenset[Side] = frozenset()  # of an anomaly or deviation: which sensors lead it, to which sides
+    may_return: bool = True  # to an alert that is quiet
 
     @property
     def part(self) -> Part:

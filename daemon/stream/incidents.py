@@ -7,6 +7,7 @@ joins what; here both are put to work, with the messages that ends cause.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from daemon.stream.incident import (
     Part,
 )
 from daemon.stream.joining import joined_by, opened_by
-from daemon.stream.recurrence import EVIDENCE, is_like, pause_before, side_of, told, traits, waits
+from daemon.stream.recurrence import EVIDENCE, NOT_BACK, is_like, pause_before, side_of, told, traits, waits
 
 
 class Incidents:
@@ -61,10 +62,11 @@ class Incidents:
         """The sensors that deviate by far more than they ever did in their incident."""
         found = []
         for c, name in enumerate(self.spec.sensors) if known.heights else ():
-            if known.outgrows([name], float(row.opening[c]), row.row, self.spec.window):
-                incident = known.with_part(self.deviation_of(c))
-                if incident is not None and incident.by_evidence:
-                    found.append(c)
+            incident, height = known.with_part(self.deviation_of(c)), float(row.opening[c])
+            if incident is None or not incident.by_evidence:
+                continue
+            if incident.is_outgrown(height) or known.outgrows([name], height, row.row, self.spec.window):
+                found.append(c)
         return found
 
     def reached(
@@ -73,7 +75,7 @@ class Incidents:
         """Follow how high the anomaly of an incident is."""
         row = evidence.row
         if not self._is_echo(known, incident, evidence):
-            incident.bad(row, self.spec.hop)
+            incident.bad(row)
         incident.reached(row * self.spec.period_ns, *evidence.leading(threshold))
         known.reach(incident.leading, evidence.height(threshold), row, self.spec.window)
 
@@ -155,6 +157,8 @@ class Incidents:
             known.incidents.append(incident)
         elif kind in BY_EVIDENCE:
             incident.restart_updates(row, self.spec.window)
+        if start.kind is AlertKind.DEVIATION and not start.part.slow:
+            known.begin_anew_of_quiet(incident, names)
         if start.per_day is not None:
             incident.per_day = start.per_day
         incident.join(start.part, start.onset_row, names, start.severity, period)
@@ -164,13 +168,16 @@ class Incidents:
     def _returned(
         self, known: AssetEpisodes, start: EpisodeStart, height: float, row: int
     ) -> Incident | None:
-        """The quiet incident of which a part is the like again."""
-        for one in known.incidents:
-            if not one.quiet or start.part.slow or not is_like(start, one.like):
+        """The quiet incident to which a part returns, as it is like it and not far more than it ever was."""
+        policy = self._dismissals.policy
+        for one in known.incidents if start.may_return and not start.part.slow else ():
+            found = one.recurrence
+            if not one.quiet or not is_like(start, found.like) or not waits(one, row, policy, self.spec):
                 continue
-            if not known.outgrows((name for name, _ in start.sides), height, row, self.spec.window):
-                one.pause = max(one.pause, start.onset_row - one.bad_row)
-                one.returned, one.returned_row = one.returned + 1, start.onset_row
+            if not one.is_outgrown(height):
+                found.pause = max(found.pause, row - one.bad_row)
+                found.returned, found.returned_row = found.returned + 1, start.onset_row
+                found.contributors = []
                 return one
         return None
 
@@ -179,22 +186,24 @@ class Incidents:
     ) -> list[AlertEvent]:
         """Close parts that are over; where nothing is left of an incident that may come back, it is quiet from now on."""
         lasts = len(parts) < len(incident.parts) or incident.accepted or incident.absorbed
-        if lasts or not parts or incident.muted:
+        if lasts or not parts or incident.muted or any(part.slow for part in parts):
             return self.end(known, incident, parts, said)
-        row = said.evidence.row
+        row, policy, found = said.evidence.row, self._dismissals.policy, incident.recurrence
         for part in parts:
             if part.kind not in BY_EVIDENCE:
-                incident.bad(row, self.spec.hop)
+                incident.bad(row)
         course, earlier = self._dismissals.courses(said.asset, incident)
-        policy = self._dismissals.policy
-        pause = 0 if course is None else pause_before(incident, course, earlier, self.spec)
-        if pause <= policy.recurs_rows:
-            incident.pause = max(incident.pause, pause)
+        if course is not None:
+            found.pause = max(found.pause, pause_before(incident, course, earlier, policy, self.spec))
         if course is None or not waits(incident, row, policy, self.spec):
             return self.end(known, incident, parts, said)
         incident.parts.clear()
-        incident.like = incident.like or traits(course)
-        return [self._writer.message(incident, Phase.UPDATED, said)]
+        message = self._writer.message(incident, Phase.UPDATED, said)
+        found.contributors = [astuple(one) for one in message.contributors]
+        if not found.like:
+            found.like, peak = traits(course), incident.peak
+            found.height = 0.0 if peak is None or not peak.threshold > 0 else peak.value / peak.threshold
+        return [message]
 
     def is_over(self, asset: str, incident: Incident, row: SustainedRow) -> bool:
         """Let a row tell whether an incident is over; whether it was quiet, and is."""
@@ -202,7 +211,9 @@ class Incidents:
         course, _ = self._dismissals.courses(asset, incident)
         if course is not None and policy.recurs_rows and EVIDENCE.issuperset(incident.kinds):
             told(incident, course, row, self.spec)
-        return incident.quiet and not waits(incident, row.row, policy, self.spec)
+        over = incident.quiet and not waits(incident, row.row, policy, self.spec)
+        incident.absorbed |= over and incident.recurrence.back_rows == NOT_BACK
+        return over
 
     def end_at(
         self, known: AssetEpisodes, asset: str, incident: Incident, row: int, model: str
@@ -246,9 +257,12 @@ class Incidents:
         """Forget what sensors of an incident showed that do not deviate any more."""
         if known.deviation is None:
             return
+        quiet = {name for one in known.incidents if one.quiet for name in one.sensors}
         mine = [
             c
             for c, name in enumerate(self.spec.sensors)
-            if name in incident.sensors and known.with_part(self.deviation_of(c)) is None
+            if name in incident.sensors
+            and name not in quiet
+            and known.with_part(self.deviation_of(c)) is None
         ]
         known.deviation = known.deviation.with_named(mine, named=False)

@@ -71,7 +71,8 @@ def joined_by(
             continue
         apart = one.apart(start.onset_row, spec.period_ns)
         shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
-        if one.by_evidence and known.outgrows(shared, height, row, spec.window):
+        outgrown = one.is_outgrown(height) or known.outgrows(shared, height, row, spec.window)
+        if one.by_evidence and outgrown:
             continue
         if shared:
             return one

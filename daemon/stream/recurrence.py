@@ -7,19 +7,20 @@ which an update says.
 
 * **Evidence** (anomalies, deviations): an alert that lasted for as long as sustained evidence reaches back remembers
   between which values each sensor that makes it was expected to be while it was off. A row in which quite another value is
-  expected, as while the machine rests, tells nothing of it. The alert is quiet until more rows, by half a window, have told that its
-  sensors are back than that they are off by half as much as they were or more, or for ``alerts.recurs_within`` (four days
-  unless set otherwise: a long weekend).
+  expected, as while the machine rests, tells nothing of it. The alert is quiet until more rows have told that its sensors are back
+  than that they are off by half as much as they were or more, by half a window (or ``alerts.refractory``, if that is shorter); or for
+  ``alerts.recurs_within`` (four days unless set otherwise: a long weekend).
 * **Stuck sensors**: one whose like was over for up to ``alerts.recurs_within`` before it began is quiet for ``PATIENCE``
   times the longest such pause.
 
 What opens is *like* a quiet alert if one of the sensors that made it leads that, too, by the same kind of evidence and to the same
 side, and no other does that was not off in it. What is not like it opens an alert of its own, so that nothing hides behind one that
-is quiet. An alert that somebody has called normal is over for good (``dismissal``), and so is one of another kind: a
+is quiet; what is far more than it ever was does so, too. How it was when it was first quiet decides, so that it does not grow to be
+like everything. An alert that somebody has called normal is over for good (``dismissal``), and so is one of another kind: a
 silence ends when a value comes, and trends and drift are of days.
 
-An alert that has come back is a regime once it has been so for as long as one in all (``Incident.recurs``): a machine that
-runs for eight hours a day shows it for no longer at a time.
+An alert that has come back is a regime once it has been steady for as long as one in all (``steady_since``): a machine that runs for
+eight hours a day shows it for no longer at a time.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ from daemon.detector import REACH
 from daemon.domain import AlarmPolicy, AlertKind, Mask, StreamSpec
 from daemon.stream.attribution import AS_FAR
 from daemon.stream.course import Course, Side, sides
-from daemon.stream.deviation import SustainedRow
-from daemon.stream.incident import AssetEpisodes, EpisodeStart, Incident
+from daemon.stream.deviation import STEADY, Deviation, SustainedRow
+from daemon.stream.incident import AssetEpisodes, EpisodeStart, Incident, regime_rows
 
 EVIDENCE = frozenset({AlertKind.ANOMALY, AlertKind.DEVIATION, AlertKind.REGIME})
 """The kinds of alerts that rows tell to be over."""
 PATIENCE = 1.5
 """Pauses of what recurs by itself differ by less."""
+NOT_BACK = -1
+"""The newest rows that tell something say that its sensors are not back."""
 Trait = tuple[AlertKind | None, str, int]
 """A kind of parts (None: of none), a sensor that makes it, and to which side (0: it is stuck)."""
 
@@ -71,41 +74,75 @@ def told(incident: Incident, course: Course, row: SustainedRow, spec: StreamSpec
         for name, side in course.made_by
         if name in course.places
     ]
-    tells, back = bool(places), True
+    tells, back, known = bool(places), True, incident.recurrence
     for c, side, place in places:
         expected, off, half = row.expected[c], side * (row.observed[c] - row.expected[c]), AS_FAR * place.size
         tells &= bool(place.low - half <= expected <= place.high + half and np.isfinite(off))
         back &= bool(off < half)
     if tells and row.row > incident.bad_row:
-        incident.back_rows = max(incident.back_rows + (spec.hop if back else -spec.hop), 0)
-        incident.bad_rows += spec.hop * (incident.quiet and not back)
+        known.back_rows = (
+            max(known.back_rows, 0) + spec.hop if back else max(known.back_rows - spec.hop, NOT_BACK)
+        )
 
 
 def waits(incident: Incident, row: int, policy: AlarmPolicy, spec: StreamSpec) -> bool:
     """Whether an incident of which nothing is open is quiet at a row, and not over."""
-    calm, needed = row - incident.bad_row, min(spec.window // 2, max(policy.refractory - spec.hop, 1))
+    calm, known = row - incident.bad_row, incident.recurrence
+    if calm >= policy.recurs_rows:
+        return False
     if EVIDENCE.issuperset(incident.kinds):
         lasted = incident.bad_row - incident.onset_ns // spec.period_ns >= REACH * spec.window
-        return lasted and incident.back_rows < needed and calm < policy.recurs_rows
-    return calm < PATIENCE * incident.pause
+        return lasted and known.back_rows < min(spec.window // 2, max(policy.refractory - spec.hop, 1))
+    return calm < PATIENCE * known.pause
 
 
-def pause_before(incident: Incident, course: Course, earlier: Sequence[Course], spec: StreamSpec) -> int:
-    """For how many rows the like of an incident of stuck sensors was over before that began; 0: there was none.
+def steady_since(
+    incident: Incident, deviation: Deviation, row: SustainedRow, since: int, spec: StreamSpec
+) -> int:
+    """Since when an incident is steady, pauses included, if it has been so for as long as a regime in all.
+
+    It is if its first sensor is off by the same at all rows that show it off, once it has been beyond its limits for as long as
+    the mean that says so reaches back.
+
+    Args:
+        incident: whose deviations are steady at this row.
+        deviation: of its asset.
+        row: the present one's evidence.
+        since: the row since when they are, without regard to pauses.
+        spec: the stream.
+    """
+    if not incident.names:
+        return since
+    known, c = incident.recurrence, spec.sensors.index(incident.names[0])
+    began, level = int(deviation.since[c]), float(deviation.level[c])
+    if began >= 0 and row.row - began >= REACH * spec.window and row.beyond[c] and not deviation.back(row)[c]:
+        if known.steady_row < 0 or abs(level - known.level) > STEADY * abs(known.level):
+            known.level, known.steady_row, known.steady_rows, known.counted_row = level, since, 0, since - 1
+        known.steady_rows += row.row - max(known.counted_row, began - 1)
+        known.counted_row = row.row
+    lasts = known.returned > 0 and known.steady_rows >= regime_rows(spec.window, spec.period_ns)
+    return known.steady_row if lasts else since
+
+
+def pause_before(
+    incident: Incident, course: Course, earlier: Sequence[Course], policy: AlarmPolicy, spec: StreamSpec
+) -> int:
+    """For how many rows the like of an incident of stuck sensors was over before that opened; 0: there was none of late.
 
     Args:
         incident: which may be of other kinds.
         course: its own.
         earlier: those of alerts that are over.
+        policy: how long it may have been over.
         spec: the stream.
     """
-    if AlertKind.SENSOR_STUCK not in incident.kinds or not EVIDENCE.issuperset(
-        kind for kind in incident.kinds if kind is not AlertKind.SENSOR_STUCK
-    ):
+    others = {kind for kind in incident.kinds if kind is not AlertKind.SENSOR_STUCK}
+    if len(others) == len(incident.kinds) or not others <= EVIDENCE:
         return 0
-    ends = [one.ended_ns for one in earlier if one.may_come_back and one.stuck == course.stuck]
-    pauses = [spec.row(incident.onset_ns - end_ns) for end_ns in ends]
-    return min((pause for pause in pauses if pause > 0), default=0)
+    onset, opened = (spec.row(time_ns) for time_ns in (incident.onset_ns, incident.opened_ns))
+    ends = [spec.row(one.ended_ns) for one in earlier if one.may_come_back and one.stuck == course.stuck]
+    # That it is stuck is known long after it began.
+    return min((opened - end for end in ends if 0 < onset - end <= policy.recurs_rows), default=0)
 
 
 def traits(course: Course) -> list[Trait]:
@@ -119,6 +156,9 @@ def traits(course: Course) -> list[Trait]:
 
 def is_like(start: EpisodeStart, like: Sequence[Trait]) -> bool:
     """Whether what opens is the like of an alert that had these traits."""
-    own = {(str(start.sensor), 0)} if start.kind is AlertKind.SENSOR_STUCK else start.sides
+    stuck = start.kind is AlertKind.SENSOR_STUCK
+    if not stuck and any(kind is AlertKind.SENSOR_STUCK for kind, *_ in like):
+        return False  # that one is about a sensor that is broken
+    own = {(str(start.sensor), 0)} if stuck else start.sides
     makes = {(name, side) for kind, name, side in like if kind is start.kind}
     return not makes.isdisjoint(own) and own <= {(name, side) for _, name, side in like}

@@ -209,7 +209,7 @@ def summary(event: AlertEvent, *, others: bool = True) -> str:
         return f"{text}; the model has changed, and its drift is measured anew"
     if event.absorbed:
         return f"{text}; it is still so, and counts as usual by now"
-    if event.returned:
+    if event.returned and (event.kind is not AlertKind.SENSOR_STUCK or _own_part(event) is not None):
         text += f"; it has come back {'once' if event.returned == 1 else f'{event.returned} times'}"
     if event.quiet and event.ended_ns is not None:
         return f"{text}; quiet since {iso(event.ended_ns)}"
@@ -256,6 +256,8 @@ def _lasting_fault(event: AlertEvent, what: str) -> str:
     own = _own_part(event)
     if own is not None:
         return f"{event.asset}: {event.sensor} has {what} since {iso(own.onset_ns)}"
+    if event.returned:
+        return f"{event.asset}: {event.sensor} had {what} at {event.returned + 1} times since {iso(event.onset_ns)}"
     alone = f" since {iso(event.onset_ns)}, for {lasting(lasted_ns(event))}" if len(event.kinds) <= 1 else ""
     return f"{event.asset}: {event.sensor} had {what}{alone}"
 

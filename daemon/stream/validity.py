@@ -402,10 +402,10 @@ def _heights_fault(alarm: AlarmState, spec: StreamSpec, newest: int) -> str | No
 
 
 def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
-    if not (incident.parts or incident.like):
+    known = incident.recurrence
+    if not (incident.parts or known.like):
         return "an alert that has nothing open"
-    counts = incident.bad_rows, incident.back_rows, incident.pause, incident.returned
-    if min(*counts, incident.returned_row + 1) < 0:
+    if min(known.back_rows + 1, known.pause, known.returned, known.steady_rows) < 0:
         return "an alert that has come back less than never"
     for kind, sensor, *_ in [*incident.parts, (incident.kind, incident.sensor)]:
         of_sensor = kind in (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_STUCK)
@@ -419,7 +419,7 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
     if any(
         sensor not in spec.sensors for kind, sensor, *_ in incident.parts if kind is AlertKind.DEVIATION
     ) or not set(spec.sensors).issuperset(
-        [*incident.sensors, *incident.leading, *(name for _, name, _ in incident.like)]
+        [*incident.sensors, *incident.leading, *(name for _, name, _ in known.like)]
     ):
         return "an alert of a sensor which there is not"
     if incident.kind is not AlertKind.DRIFT and any(
@@ -437,13 +437,18 @@ def _incident_fault(incident: IncidentState, spec: StreamSpec) -> str | None:
         incident.steady_row,
         incident.told_row,
         incident.bad_row,
-        incident.returned_row,
-        incident.pause,
-        incident.bad_rows,
-        incident.back_rows,
+        known.returned_row,
+        known.pause,
+        known.back_rows,
+        known.steady_row,
+        known.steady_rows,
+        known.counted_row,
     ):
         if not -1 <= row <= FAR // spec.period_ns:
             return f"an episode of row {row}"
+    numbers = [number for one in known.contributors for number in one[1:5] if number is not None]
+    if not all(map(math.isfinite, (known.height, known.level, *numbers))):
+        return "an alert that came back with numbers that are not finite"
     if incident.per_day is not None and not math.isfinite(incident.per_day):
         return f"a trend of {incident.per_day} a day"
     if incident.peak is not None and any(math.isnan(number) for number in incident.peak[2:]):

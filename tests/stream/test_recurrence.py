@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from daemon.control import Feedback, Verdict
 from daemon.detector import REACH
 from daemon.domain import SECOND_NS, AlarmPolicy, AlertEvent, AlertKind, InputPartition, Phase, StreamSpec
+from daemon.maintenance import MaintenanceWindow
 from daemon.runtime.exclusion import AlertedEpisodes
 from daemon.stream.alert_decoding import read_alert_event
 from daemon.stream.alerts import Episodes
@@ -71,8 +72,8 @@ class Machine:
         """So many rows at rest."""
         return self.runs(rows, expected=AT_REST)
 
-    def stuck(self, *, over: bool, sensor: str = "Flow") -> Machine:
-        """A sensor is stuck, or not any more."""
+    def stuck(self, *, over: bool, sensor: str = "Flow", found_after: int = 0) -> Machine:
+        """A sensor is stuck since so many rows, or not any more."""
         if over:
             self.events += self.episodes.close_unscored("p", Part(STUCK, sensor), self.row, "m")
         else:
@@ -214,18 +215,121 @@ def test_a_sensor_that_is_stuck_every_night_is_one_alert_from_the_second_on() ->
     assert len(machine.of(Phase.CLOSED)) == 3
 
 
+@pytest.mark.parametrize(("pause", "found_after"), [(20, 8), (20, 18), (10, 9), (3, 2)])
+def test_it_may_take_long_to_find_that_a_sensor_is_stuck(pause: int, found_after: int) -> None:
+    machine = Machine()
+    for _ in range(6):
+        machine.runs(pause).stuck(over=False, found_after=found_after).runs(6).stuck(over=True)
+    assert len(machine.of(Phase.OPENED)) == 2
+
+
+def test_pauses_of_stuck_sensors_do_not_grow_without_bound() -> None:
+    machine = Machine()
+    pause = 20
+    for _ in range(8):
+        machine.stuck(over=False).runs(6).stuck(over=True).runs(pause)
+        pause = int(pause * 1.4)
+    assert len(machine.of(Phase.OPENED)) > 3
+    assert machine.rows(Phase.CLOSED)[-1] - 6 <= machine.row
+
+
+def test_what_is_stuck_again_in_a_planned_stop_is_not_announced() -> None:
+    machine = Machine()
+    for _ in range(2):
+        machine.runs(20).stuck(over=False).runs(6).stuck(over=True)
+    assert machine.events[-1].quiet
+    stop = MaintenanceWindow("w", machine.row * HOUR_NS, (machine.row + 50) * HOUR_NS)
+    machine.episodes.use_policy(machine.episodes.policy, [stop])
+    machine.runs(5).stuck(over=False)
+    assert machine.events[-1].phase is Phase.SUPPRESSED
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("score", [0.0, 4.0])
 def test_what_is_so_for_a_day_in_all_is_a_regime(score: float, restarts: bool) -> None:
     machine = Machine(restarts=restarts, learn_rows=REGIME + 24).days(6, 3.0, score=score)
     first = next(one for one in machine.events if one.regime is not None)
-    assert first.row_ns // HOUR_NS == 24 + REGIME - WORK + (not score)
+    assert first.row_ns // HOUR_NS == 25 + REACH * WINDOW  # once the mean tells how far it is off this time
     assert first.regime is not None
     assert first.regime.since_ns == HOUR_NS
     learned = [one.regime.learned for one in machine.events if one.regime is not None]
     assert sorted(learned) == learned  # what is learned once stays so at night
     assert learned[-1]
     assert machine.rows(Phase.OPENED) == [1]
+
+
+@pytest.mark.parametrize("moves", ["grows", "turns"])
+def test_what_moves_is_no_regime_and_is_not_learned(moves: str) -> None:
+    machine = Machine(learn_rows=REGIME + 10, accept_rows=REGIME + 10).days(1, 3.0)
+    for row in range(100):
+        machine.runs(1, 3.0 * 1.03**row if moves == "grows" else 3.0 * (-1) ** (row // 5))
+    assert all(one.regime is None for one in machine.events)
+    machine = Machine(learn_rows=REGIME + 10).days(4, 3.0)
+    assert machine.events[-1].regime is not None
+    assert machine.events[-1].regime.learned
+    machine.runs(REACH * WINDOW + 4, 4.5)
+    assert not machine.events[-1].regime.learned
+
+
+def test_what_is_far_more_than_it_ever_was_is_an_alert_of_its_own_each_time() -> None:
+    machine = Machine(learn_rows=REGIME + 24).days(6, 3.0)
+    for day in range(2):
+        machine.runs(WORK, 30.0, shares=10.0).rests(REST)
+        assert len(machine.of(Phase.OPENED)) == 2
+        large = machine.of(Phase.OPENED)[-1]
+        assert machine.events[-1].fingerprint == large.fingerprint
+        assert machine.events[-1].returned == day
+    machine = Machine().days(1, 3.0).runs(WORK, 30.0, shares=10.0)  # at once one, and one alone
+    assert machine.rows(Phase.OPENED) == [1, 25]
+
+
+def test_two_alerts_of_a_sensor_are_told_with_what_it_showed_in_each() -> None:
+    machine = Machine().days(1, 3.0).days(1, -3.0)
+    assert "Pressure 3 below" in machine.of(Phase.OPENED)[1].summary
+    machine.runs(WORK)
+    closed = {one.fingerprint: one for one in machine.of(Phase.CLOSED)}
+    apart = [closed[one.fingerprint].contributors[0] for one in machine.of(Phase.OPENED)]
+    assert [(one.sensor, one.observed) for one in apart] == [("Pressure", 3.0), ("Pressure", -3.0)]
+
+
+def test_acceptance_is_foreseen() -> None:
+    machine = Machine(accept_rows=30).days(1, 3.0)
+    while not machine.of(Phase.CLOSED):
+        foreseen = machine.episodes.changes_from("p", machine.row + 1)
+        machine.runs(1, 3.0)
+    assert foreseen <= machine.row
+    assert machine.events[-1].accepted
+
+
+def test_a_slow_trend_makes_no_quiet_alert() -> None:
+    machine = Machine().runs(WORK, 3.0)
+    start = EpisodeStart(AlertKind.DEVIATION, 1, "Pressure", per_day=0.5)
+    machine.events += machine.episodes.open_unscored("p", start, machine.row, "m")
+    machine.rests(REST)
+    machine.events += machine.episodes.close_unscored("p", start.part, machine.row, "m")
+    assert machine.events[-1].phase is Phase.CLOSED
+
+
+def test_a_gap_or_a_shorter_setting_ends_it() -> None:
+    machine = Machine().days(1, 3.0)
+    machine.row += 2 * WITHIN
+    machine.runs(1, 3.0)
+    assert len(machine.of(Phase.OPENED)) == 2
+    machine = Machine().days(1, 3.0)
+    machine.episodes.use_policy(AlarmPolicy(refractory=PATIENT), ())
+    machine.rests(1)
+    assert machine.events[-1].phase is Phase.CLOSED
+
+
+def test_one_spike_does_not_let_rest_tell() -> None:
+    machine = Machine().runs(1, 300.0).runs(3 * WORK, 3.0).rests(30)
+    assert machine.rows(Phase.CLOSED) == []
+
+
+def test_what_still_says_that_it_is_off_is_not_over_but_usual_by_now() -> None:
+    machine = Machine().runs(WORK, 3.0).runs(WITHIN, 2.0, shares=0.1)
+    assert machine.events[-1].phase is Phase.CLOSED
+    assert machine.events[-1].absorbed
 
 
 def test_a_quiet_alert_can_be_accepted_and_dismissed() -> None:

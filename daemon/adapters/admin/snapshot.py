@@ -197,7 +197,7 @@ def _track(asset: str, track: AssetScores, threshold: float, episodes: list[Aler
         "ratio": short(score / threshold) if threshold > 0 else None,
         "alarm": track.alarm,
         "kinds": list(dict.fromkeys(kind for e in episodes for kind in _open_kinds(e))),
-        "critical": any(e.severity is Severity.CRITICAL for e in episodes),
+        "critical": any(e.severity is Severity.CRITICAL and not e.quiet for e in episodes),
         "newest": iso(track.rows_ns[-1]) if track.rows_ns else None,
         "spark": spark(track.scores),
     }

@@ -267,7 +267,13 @@ FAMILIES: Final = (
         {"effect": tuple(effect.value for effect in Effect)},
     ),
     Family(Kind.COUNTER, "control_messages_refused_total", "Control messages that cannot be used."),
-    Family(Kind.GAUGE, "episodes_active", "Episodes open now.", {"severity": SEVERITIES}, value=0.0),
+    Family(
+        Kind.GAUGE,
+        "episodes_active",
+        "Episodes open now, without those of which nothing is open at the moment.",
+        {"severity": SEVERITIES},
+        value=0.0,
+    ),
     Family(Kind.GAUGE, "sensors_silent", "Sensors that are silent now.", PER_STREAM, value=0.0),
     Family(
         Kind.GAUGE,

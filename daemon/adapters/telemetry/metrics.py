@@ -400,7 +400,7 @@ class EpisodeMetrics:
         self._budget.labels(stream).set(ratio)
 
     def _count_open(self) -> None:
-        by_severity = Tally(event.severity for event in self._open.values())
+        by_severity = Tally(event.severity for event in self._open.values() if not event.quiet)
         for severity in Severity:
             self._active.labels(str(severity)).set(by_severity[severity])
         silent = Tally(
