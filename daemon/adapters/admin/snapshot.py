@@ -74,7 +74,7 @@ def snapshot(status: Status) -> dict[str, Any]:
         "because": status.obstacles,
         "waiting_for": status.waiting,
         "open": len(order),
-        "critical": sum(e.severity is Severity.CRITICAL for e in order),
+        "critical": sum(e.severity is Severity.CRITICAL and not e.quiet for e in order),
         "opened": status.opened,
         "episodes": [_alert(status, e) for e in order[:EPISODES_SHOWN]],
         "recent": [_alert(status, e) for e in islice(status.closed(), EPISODES_SHOWN)],

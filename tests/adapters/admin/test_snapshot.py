@@ -66,6 +66,16 @@ def test_an_open_alert_lasts_until_the_newest_row_of_its_stream_and_a_closed_one
     assert lasts("recent")["d"] == 2_002
 
 
+def test_a_quiet_alert_is_open_and_nothing_of_its_asset_is(status: Status, client: Client) -> None:
+    quiet = replace(alert(HOSTILE, Phase.UPDATED, "a"), ended_ns=95 * SECOND_NS)
+    status.published([quiet])
+    body = client.get("/api/status").json()
+    assert (body["open"], body["critical"]) == (1, 0)
+    assert body["episodes"][0]["seconds"] == 7  # to its last bad row
+    (track,) = [one for one in body["streams"][0]["tracks"] if one["asset"] == HOSTILE]
+    assert (track["kinds"], track["critical"]) == ([], False)
+
+
 def test_names_that_cannot_be_encoded_do_not_break_the_page(status: Status, client: Client) -> None:
     status.published([alert("pump\ud800" + "x" * 10_000, Phase.OPENED, "c")])
     names = [e["asset"] for e in client.get("/api/status").json()["episodes"]]

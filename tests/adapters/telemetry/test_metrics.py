@@ -278,3 +278,13 @@ def test_batch_histogram_counts_as_one_by_one(values: list[float]) -> None:
         **{str(edge): sum(v <= edge for v in real) for edge in edges},
         "+Inf": len(real),
     }
+
+
+def test_quiet_episodes_are_not_active(metrics: Metrics) -> None:
+    metrics.published([alert(), alert(kind=AlertKind.DEVIATION, fingerprint="f2")])
+    quiet = replace(alert(Phase.UPDATED), parts=(), ended_ns=9 * SECOND_NS)
+    assert samples(metrics)['anomalyd_episodes_active{severity="warning"}'] == 2
+    metrics.published([quiet])
+    assert samples(metrics)['anomalyd_episodes_active{severity="warning"}'] == 1
+    metrics.published([alert(Phase.UPDATED)])
+    assert samples(metrics)['anomalyd_episodes_active{severity="warning"}'] == 2
