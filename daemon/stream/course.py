@@ -74,7 +74,7 @@ NONE = Sustained(0.0, 0.0)
 
 
 class Place(NamedTuple):
-    """Between which values a sensor was expected to be where it was off, and by how much it was; in its unit."""
+    """Between which values a sensor was expected to be where it was off, and by how much it was at most; in its unit."""
 
     low: float
     high: float
@@ -157,9 +157,9 @@ class Course:
         self.sustained[side] = Sustained(max(before.share, share), max(before.size, size))
 
     def see(self, name: str, expected: float, size: float) -> None:
-        """A sensor is off where this is expected of it; ``size`` is by how much it is by now, on average."""
-        low, high, _ = self.places.get(name, (expected, expected, size))
-        self.places[name] = Place(min(low, expected), max(high, expected), size)
+        """A sensor is off where this is expected of it; ``size`` is by how much it is in this episode."""
+        low, high, most = self.places.get(name, (expected, expected, size))
+        self.places[name] = Place(min(low, expected), max(high, expected), max(most, size))
 
     def join(self, run: Course) -> None:
         """Take in the high rows of the run that has opened it."""

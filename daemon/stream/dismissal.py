@@ -310,7 +310,7 @@ class Dismissals:
             for c in (self._spec.sensors.index(name) for name in incident.leading):
                 expected, size = (
                     float(evidence.sensors.expected[c]),
-                    abs(float(peaks.mean[c])),
+                    float(abs(peaks.observed - peaks.expected)[c]),
                 )
                 if far[c] and np.isfinite([expected, size]).all():
                     course.see(self._spec.sensors[c], expected, size)

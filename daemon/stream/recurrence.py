@@ -68,7 +68,7 @@ def quiet_sensors(known: AssetEpisodes, spec: StreamSpec) -> Mask | bool:
 
 
 def told(incident: Incident, course: Course, row: SustainedRow, spec: StreamSpec) -> None:
-    """Let a row tell whether the sensors that make an incident are back, or as far off as they were, by half."""
+    """Let a row tell whether all sensors that make an incident are back, or one is as far off as they were, by half."""
     places = [
         (spec.sensors.index(name), side, course.places[name])
         for name, side in course.made_by
@@ -80,9 +80,10 @@ def told(incident: Incident, course: Course, row: SustainedRow, spec: StreamSpec
         tells &= bool(place.low - half <= expected <= place.high + half and np.isfinite(off))
         back &= bool(off < half)
     if tells and row.row > incident.bad_row:
-        known.back_rows = (
-            max(known.back_rows, 0) + spec.hop if back else max(known.back_rows - spec.hop, NOT_BACK)
-        )
+        if back:
+            known.back_rows = max(known.back_rows, 0) + spec.hop
+        else:
+            known.back_rows = max(known.back_rows - spec.hop, NOT_BACK)
 
 
 def waits(incident: Incident, row: int, policy: AlarmPolicy, spec: StreamSpec) -> bool:

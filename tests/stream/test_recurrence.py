@@ -321,11 +321,6 @@ def test_a_gap_or_a_shorter_setting_ends_it() -> None:
     assert machine.events[-1].phase is Phase.CLOSED
 
 
-def test_one_spike_does_not_let_rest_tell() -> None:
-    machine = Machine().runs(1, 300.0).runs(3 * WORK, 3.0).rests(30)
-    assert machine.rows(Phase.CLOSED) == []
-
-
 def test_what_still_says_that_it_is_off_is_not_over_but_usual_by_now() -> None:
     machine = Machine().runs(WORK, 3.0).runs(WITHIN, 2.0, shares=0.1)
     assert machine.events[-1].phase is Phase.CLOSED
