@@ -395,8 +395,7 @@ class Dismissals:
         memory = self._assets.get(asset)
         if memory is None or not memory.open:
             return
-        apart, level = np.nan_to_num(row.observed - row.expected), deviation.level
-        off = np.flatnonzero((row.closing > 1.0) & row.present & (apart * level >= AS_FAR * level * level))
+        off = np.flatnonzero((row.closing > 1.0) & row.present & ~deviation.back(row))
         for side, most in self._sides(row, deviation).items():
             c = self._spec.sensors.index(side[0])
             owners = [one for one in known.incidents if side[0] in one.names and not one.slow]
