@@ -163,7 +163,8 @@ class Episodes(OpenEpisodes):
         if firing and incident is not None and known.has_outgrown(self.spec, incident, height, evidence.row):
             incident = None
         if firing and incident is None:
-            sides, leading = leading_sides(known, self.spec), known.leading(self.spec, None)
+            leading = known.leading(self.spec, None)
+            sides = leading_sides(known, self.spec, leading)
             start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity, sides=sides)
             incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
             events += self._incidents.move_anomaly(known, incident, height, said, before_it)

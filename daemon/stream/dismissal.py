@@ -306,14 +306,13 @@ class Dismissals:
         height = evidence.score / threshold
         course.grow(height, self._jumps(evidence), leading, evidence.latent, model)
         if peaks is not None and evidence.sensors is not None:
-            far = np.abs(evidence.sensors.residual) >= AS_FAR * peaks.residual
-            for c in (self._spec.sensors.index(name) for name in incident.leading):
-                expected, size = (
-                    float(evidence.sensors.expected[c]),
-                    float(abs(peaks.observed - peaks.expected)[c]),
-                )
-                if far[c] and np.isfinite([expected, size]).all():
-                    course.see(self._spec.sensors[c], expected, size)
+            expected, sizes = evidence.sensors.expected, np.abs(peaks.observed - peaks.expected)
+            off = np.abs(evidence.sensors.residual) >= AS_FAR * peaks.residual
+            off &= np.isfinite(expected) & np.isfinite(sizes)
+            for name in incident.leading:
+                c = self._spec.sensors.index(name)
+                if off[c]:
+                    course.see(name, float(expected[c]), float(sizes[c]))
 
     def _end_run(self, memory: _Memory) -> None:
         """A run of high rows is over; it may have been held back as a whole."""

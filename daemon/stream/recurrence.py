@@ -46,11 +46,9 @@ Trait = tuple[AlertKind | None, str, int]
 """A kind of parts (None: of none), a sensor that makes it, and to which side (0: it is stuck)."""
 
 
-def leading_sides(known: AssetEpisodes, spec: StreamSpec) -> frozenset[Side]:
+def leading_sides(known: AssetEpisodes, spec: StreamSpec, leading: Sequence[str]) -> frozenset[Side]:
     """The sensors that lead the anomaly of the present run, with the sides to which they are off."""
-    if known.peaks is None:
-        return frozenset()
-    return sides(spec, known.peaks, known.leading(spec, None))
+    return frozenset() if known.peaks is None else sides(spec, known.peaks, leading)
 
 
 def side_of(known: AssetEpisodes, spec: StreamSpec, sensor: str) -> frozenset[Side]:
