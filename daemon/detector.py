@@ -437,6 +437,17 @@ class Detector(Protocol):
         """
         ...
 
+    def left_without(self, window: OwnedWindow, sensors: Mask) -> Floats | None:
+        """(C,) what is left of how far each sensor is from what is expected of it, when some are taken out.
+
+        A share; NaN where it is not known. None: too many are taken out to say.
+
+        Args:
+            window: in ``scaling`` units.
+            sensors: (C,) that are taken out.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftReference:

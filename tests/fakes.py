@@ -183,6 +183,10 @@ class CentreDetector:
     def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         return None
 
+    def left_without(self, window: OwnedWindow, sensors: Mask) -> Floats | None:
+        """Nothing that it expects of a sensor depends on another one."""
+        return np.where(sensors, np.nan, 1.0)
+
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         B = len(evidence.residual)
         error = np.where(evidence.scorable[:, None], evidence.channel_error[0], np.nan)

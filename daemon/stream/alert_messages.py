@@ -55,6 +55,8 @@ class ScoredEvidence:
     """What the model expects without the sensors at fault, from the sensors' shares (C,): see ``Detector.explain``."""
     sensors_off: Callable[[Mask], list[Offset]] | None = None
     """Which of some sensors (C,) the window shows to be off: see ``Detector.sensors_off``."""
+    left_without: Callable[[Mask], Floats | None] | None = None
+    """What is left of how far sensors are off when some (C,) are taken out: see ``Detector.left_without``."""
     jumps: Floats | None = None  # (C,) of ``Verdicts``
     latent: NDArray[np.float32] | None = None  # (Z,) where the window lies, see ``course.standardised``
 

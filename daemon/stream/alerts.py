@@ -164,8 +164,9 @@ class Episodes(OpenEpisodes):
             incident = None
         if firing and incident is None:
             leading = known.leading(self.spec, None)
+            start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity)
             sides = leading_sides(known, self.spec, leading)
-            start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity, sides=sides)
+            start = replace(start, sides=sides, left_without=evidence.left_without)
             incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
             events += self._incidents.move_anomaly(known, incident, height, said, before_it)
             self._incidents.reached(known, incident, evidence, threshold)

@@ -14,7 +14,7 @@ sustained evidence reaches back: what it shows may be the anomaly's rows. Others
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
@@ -39,6 +39,8 @@ class SustainedRow:
     closing: Floats  # share of the closing limit
     observed: Floats  # raw
     expected: Floats
+    left_without: Callable[[Mask], Floats | None] | None = None
+    """What is left of how far sensors are off when some (C,) are taken out: see ``Detector.left_without``."""
 
     @property
     def beyond(self) -> Mask:

@@ -5,7 +5,9 @@ A stuck sensor has all of them at once, and an operator one problem. A part that
 
 * that has a sensor of it already, unless the evidence is far more than it ever was (``heights``), or
 * whose onset is within ``TOGETHER`` windows of the part's own: one cause shows in other sensors, and as a sustained
-  deviation, with that delay at most.
+  deviation, with that delay at most, or
+* whose sensors explain it, or are explained by it: a model that reads a sensor at fault expects something wrong of
+  others, and where the fault grows slowly, these are found hours later. See ``joining``.
 
 Any other part is an incident of its own: nothing hides behind an alert that is open. A sensor whose evidence outgrows its
 incident, of deviations and anomalies alone, leaves it for one of its own. Of an anomaly only the *leading*
@@ -24,7 +26,7 @@ a new regime: a set point that was changed for good, or a fault that nobody has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import astuple, dataclass, field, fields, replace
 from typing import NamedTuple
@@ -147,12 +149,15 @@ class Incident:
         return {part.kind for part in self.parts} or set(self.kinds)
 
     @property
-    def joinable(self) -> list[str]:
-        """The sensors with which a part joins it. What a regime had besides, when it began, is over for long."""
-        if not self.regime:
-            return self.names
+    def open_sensors(self) -> list[str]:
+        """Those of its open parts."""
         leading = self.leading if ANOMALY in self.parts else []
         return [*(part.sensor for part in self.parts if part.sensor is not None), *leading]
+
+    @property
+    def joinable(self) -> list[str]:
+        """The sensors with which a part joins it. What a regime had besides, when it began, is over for long."""
+        return self.open_sensors if self.regime else self.names
 
     @property
     def by_evidence(self) -> bool:
@@ -570,6 +575,9 @@ class EpisodeStart:
     drift: DriftingAsset | None = None  # of a drift, how far
     sides: frozenset[Side] = frozenset()  # of an anomaly or deviation: which sensors lead it, to which sides
     may_return: bool = True  # to an alert that is quiet
+    left_without: Callable[[Mask], Floats | None] | None = (
+        None  # see ``SustainedRow``; None: it has no window
+    )
 
     @property
     def part(self) -> Part:

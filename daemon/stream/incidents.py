@@ -55,7 +55,13 @@ class Incidents:
     ) -> tuple[Incident, Phase]:
         """A sensor deviates from a row on; see ``take_in``."""
         name = self.spec.sensors[sensor]
-        start = EpisodeStart(AlertKind.DEVIATION, onset_row, name, sides=side_of(known, self.spec, name))
+        start = EpisodeStart(
+            AlertKind.DEVIATION,
+            onset_row,
+            name,
+            sides=side_of(known, self.spec, name),
+            left_without=row.left_without,
+        )
         return self.take_in(known, asset, start, [name], row.row, float(row.opening[sensor]))
 
     def higher(self, known: AssetEpisodes, row: SustainedRow) -> list[int]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from daemon.domain import AlertKind, InputPartition, StreamSpec
+from daemon.stream.attribution import AS_FAR
 from daemon.stream.identity import digest
 from daemon.stream.incident import JOINING, STREAM_DRIFT, TOGETHER, AssetEpisodes, EpisodeStart, Incident
 
@@ -48,7 +51,7 @@ def opened_by(
 def joined_by(
     known: AssetEpisodes, start: EpisodeStart, names: Iterable[str], height: float, row: int, spec: StreamSpec
 ) -> Incident | None:
-    """The open incident that a part joins: the first with a sensor of it, else the nearest; None: none.
+    """The open incident that a part joins: the first with a sensor of it, else the nearest, else the first that explains it.
 
     Args:
         known: the asset's.
@@ -66,6 +69,7 @@ def joined_by(
     if start.part.slow or (one is not None and not known.outgrows(names, height, row, spec.window)):
         return one
     nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
+    apart_from_it = []
     for one in known.incidents:
         if one.kind not in JOINING or one.slow or one.quiet:
             continue
@@ -76,6 +80,24 @@ def joined_by(
             continue
         if shared:
             return one
+        apart_from_it.append(one)
         if apart < nearest[0]:
             nearest = apart, one
-    return nearest[1]
+    if nearest[1] is not None:
+        return nearest[1]
+    return next((one for one in apart_from_it if _have_one_cause(one, start, names, spec)), None)
+
+
+def _have_one_cause(one: Incident, start: EpisodeStart, names: Iterable[str], spec: StreamSpec) -> bool:
+    """Whether the sensors of a part that opens are where they should be without those that an incident has open, or the other way round.
+
+    A sensor that is silent or stuck is so whatever others read.
+    """
+    if start.left_without is None:
+        return False
+    mine, its = np.isin(spec.sensors, list(names)), np.isin(spec.sensors, one.open_sensors)
+    for off, out in ((mine, its), (its, mine))[: 2 if one.by_evidence else 1]:
+        left = start.left_without(out) if off.any() else None
+        if left is not None and (left[off] < AS_FAR).all():
+            return True
+    return False

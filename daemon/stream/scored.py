@@ -49,6 +49,10 @@ class ScoredWindows:
         assert self.chunk.windows.scaled is not None
         return np.asarray(self.chunk.windows.scaled[int(self.windows[j])])
 
+    def _owned(self, j: int) -> OwnedWindow:
+        i, rows = int(self.rows[j]), self.chunk.rows
+        return OwnedWindow(self.window(j), rows.assets[i], rows.conditions[i])
+
     def removed(self, j: int) -> Floats:
         """(C,) what was taken off its newest row, raw."""
         if self.corrections is None or j not in self.corrections.places:
@@ -71,14 +75,15 @@ class ScoredWindows:
             nothing if sustained is None else sustained.closing[j],
             np.where(np.isfinite(self.evidence.residual[j]), self.chunk.rows.values[i], np.nan),
             self.evidence.expected[j],
+            partial(self._left_without, j),
         )
 
     def evidence_of(self, j: int, threshold: float) -> ScoredEvidence:
         """What an alert would say of the ``j``-th scored row, of an asset with this threshold."""
         detector, chunk, verdicts = self.detector, self.chunk, self.verdicts
         i, w = int(self.rows[j]), int(self.windows[j])
-        window, rows = self.window(j), chunk.rows
-        owned = OwnedWindow(window, rows.assets[i], rows.conditions[i])
+        owned, rows = self._owned(j), chunk.rows
+        window = owned.values
         scores: dict[str, PartScore] = {}
         for name in ("reconstruction", "kl", "point"):
             value = float(getattr(verdicts, name)[j])
@@ -111,6 +116,7 @@ class ScoredWindows:
             verdict=partial(self._cause, owned, verdicts, j),
             explain=partial(self._explain, owned, j),
             sensors_off=partial(self._sensors_off, owned, j),
+            left_without=partial(self._left_without, j),
             jump=largest,
             jumps=None if jump is None else jump[j],
             latent=standardised(self.evidence.posterior[j], detector.drift),
@@ -146,6 +152,13 @@ class ScoredWindows:
         return [
             Offset(c, apart, observed + float(removed[c]), explains) for c, apart, observed, explains in found
         ]
+
+    def _left_without(self, j: int, sensors: Mask) -> Floats | None:
+        """What is left of how far sensors of the ``j``-th window are off; see ``Detector.left_without``."""
+        try:
+            return self.detector.left_without(self._owned(j), sensors)
+        except Exception:  # noqa: BLE001 - an alert is due all the same
+            return None
 
     def summands(self) -> Summands:
         """What those of them that have a score add to the drift."""

@@ -82,3 +82,43 @@ def test_an_ignored_sensor_is_neither_blamed_nor_read(detector: BundleDetector) 
     assert loud is not None
     assert loud.blamed.tolist() == [False, False, False, True]
     np.testing.assert_array_equal(loud.expected, quiet.expected)
+
+
+def only(*sensors: int) -> np.ndarray:
+    return np.isin(np.arange(4), sensors)
+
+
+def test_an_error_that_leaks_is_gone_without_the_faulty_sensor_and_one_of_its_own_is_not(
+    detector: BundleDetector,
+) -> None:
+    scaler, unit = detector.models.scaler, detector.calibrated.residual_rms
+    leaked, own = [], []
+    for start in range(0, 200, 10):
+        scaled = scaler.scaled(shifted(start, 0, 80.0))
+        found = detector.models.measure_scaled(scaled[None].astype(np.float32), ("",), keep=True)
+        off = np.sqrt(np.mean(np.square((scaled - found.decoded[0]) / unit), axis=0))
+        left = detector.left_without(owned(scaled), only(0))
+        assert left is not None
+        assert np.isnan(left[0])
+        leaked += [left[c] for c in (1, 2) if off[c] > 3.0]
+        two = shifted(start, 0, 80.0)
+        two[:, 2] += 6_000.0
+        both = detector.left_without(owned(scaler.scaled(two)), only(0))
+        assert both is not None
+        own.append(both[2])
+    if leaked:  # a model that has only linear relations may not be misled
+        assert np.median(leaked) < 0.5
+    assert np.median(own) > 0.5
+
+
+def test_of_too_many_sensors_or_none_nothing_is_said(detector: BundleDetector) -> None:
+    scaled = detector.models.scaler.scaled(machine(L, 3))
+    assert detector.left_without(owned(scaled), only()) is None
+    assert detector.left_without(owned(scaled), only(0, 1, 2)) is None
+    hidden = scaled.copy()
+    hidden[:, 1] = np.nan
+    assert detector.left_without(owned(hidden), only(1)) is None  # it is out already
+    left = detector.left_without(owned(hidden), only(0))
+    assert left is not None
+    assert np.isnan(left[:2]).all()
+    assert np.isfinite(left[2:]).all()
