@@ -437,14 +437,14 @@ class Detector(Protocol):
         """
         ...
 
-    def left_without(self, window: OwnedWindow, sensors: Mask) -> Floats | None:
-        """(C,) what is left of how far each sensor is from what is expected of it, when some are taken out.
+    def explained_by(self, window: OwnedWindow, sensors: Mask) -> Mask:
+        """(C,) the sensors that are off only because the model reads others: without these they are where the rest imply.
 
-        A share; NaN where it is not known. None: too many are taken out to say.
+        None of them, if nothing could be expected of a sensor any more without so many.
 
         Args:
             window: in ``scaling`` units.
-            sensors: (C,) that are taken out.
+            sensors: (C,) these others.
         """
         ...
 

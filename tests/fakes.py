@@ -183,9 +183,9 @@ class CentreDetector:
     def explain(self, window: OwnedWindow, shares: Floats) -> Explanation | None:
         return None
 
-    def left_without(self, window: OwnedWindow, sensors: Mask) -> Floats | None:
+    def explained_by(self, window: OwnedWindow, sensors: Mask) -> Mask:
         """Nothing that it expects of a sensor depends on another one."""
-        return np.where(sensors, np.nan, 1.0)
+        return np.zeros_like(sensors)
 
     def judge(self, evidence: Evidence, baseline: Floats, slots: Ints, *, static: bool = True) -> Verdicts:
         B = len(evidence.residual)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from daemon.detector import CorrectedWindows, Offset, OwnedWindow, Windows, accepted_part
 from daemon.domain import Floats, Ints, Mask
-from daemon.model.explanation import NORMAL, explain
+from daemon.model.explanation import MOST, NORMAL, explain
 
 if TYPE_CHECKING:  # the detector imports this module
     from daemon.model.detector import BundleDetector
@@ -34,6 +34,8 @@ AGREES = 0.25
 """Largest distance of a window's readings from what the model expects of them, in units of calibration, that needs no other round."""
 SHOWN = 0.5
 """Share of what was accepted of a sensor that is off by less than a typical residual, from which on it is taken out, too."""
+EXPLAINED = 0.5
+"""A sensor of whose distance less is left without others is off because the model reads these, if what is left is normal."""
 ONE_SIDED = 0.5
 """A mean of distances of less than this share of their mean size has no direction."""
 
@@ -91,6 +93,26 @@ def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) ->
     order = sorted(np.flatnonzero(off).tolist(), key=lambda c: (rest[c], -abs(apart[c]) / width[c], c))
     raw = scaler.raw(observed[None])[0]
     return [Offset(c, float(apart[c] * scaler.scale[c]), float(raw[c]), bool(found.blamed[c])) for c in order]
+
+
+def explained_by(detector: BundleDetector, window: OwnedWindow, sensors: Mask) -> Mask:
+    """See ``daemon.detector.Detector.explained_by``; distances are root mean squares over the window, as in ``explanation``."""
+    rules, less = detector.models.rules, window.values - detector.level_of(window)
+    if rules is not None:
+        less = np.where(rules.ignored, np.float32(np.nan), less)
+    seen = np.isfinite(less).any(0) & detector.models.scaler.seen
+    out = sensors & seen
+    if not 0 < out.sum() <= min(MOST, int(seen.sum()) - 2):
+        return np.zeros_like(seen)
+
+    def distance(taken: Mask) -> Floats:
+        free = np.where(taken, np.float32(np.inf), np.float32(0.0))[None]
+        expected, _ = _without(detector, less[None], [window.condition], taken[None], (-free, free))
+        off = np.square((less - expected[0]) / detector.calibrated.residual_rms, dtype=np.float64)
+        return np.asarray(np.sqrt(np.nanmean(np.where(seen, off, 0.0), axis=0)))
+
+    left = distance(out)
+    return seen & ~sensors & (left < EXPLAINED * distance(np.zeros_like(out))) & (left < NORMAL)
 
 
 def _without(

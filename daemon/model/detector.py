@@ -49,7 +49,7 @@ from daemon.habit import SilenceHabit
 from daemon.model import correction, imputation, jumps
 from daemon.model.baseline import CONTINUES, follow
 from daemon.model.calibration import Calibration, Parts
-from daemon.model.explanation import explain, left_without
+from daemon.model.explanation import explain
 from daemon.model.reconstruction import Measured, Models
 from daemon.model.repair import LiveWindow, live_verdict
 from daemon.model.sustained import SustainedLimits
@@ -363,9 +363,9 @@ class BundleDetector:
             return found
         return replace(found, expected=found.expected + level * self.models.scaler.scale)
 
-    def left_without(self, window: OwnedWindow, sensors: Mask) -> Floats | None:
-        """See ``daemon.detector.Detector`` and ``explanation``."""
-        return left_without(self, window.values - self.level_of(window), window.condition, sensors)
+    def explained_by(self, window: OwnedWindow, sensors: Mask) -> Mask:
+        """See ``daemon.detector.Detector`` and ``correction``."""
+        return correction.explained_by(self, window, sensors)
 
     def level_of(self, window: OwnedWindow) -> NDArray[np.float32]:
         """See ``daemon.detector.Detector``."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.detector import Explanation
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats
 
 if TYPE_CHECKING:  # the detector imports this module
     from daemon.model.detector import BundleDetector
@@ -76,35 +76,6 @@ def explain(
     blamed = np.zeros(len(seen), bool)
     blamed[taken] = True
     return Explanation(blamed, best, detector.models.scaler.raw(expected[None])[0])
-
-
-def left_without(
-    detector: BundleDetector, window: NDArray[Any], condition: str, sensors: Mask
-) -> Floats | None:
-    """What is left, without some sensors, of how far the others are from what is expected of them.
-
-    What is left of a sensor that is off only because the model reads a faulty one is little: it is where the rest imply.
-
-    Args:
-        detector: a bundle's.
-        window: (L, C) in the detector's units.
-        condition: its label.
-        sensors: (C,) that are taken out.
-
-    Returns:
-        (C,) shares of the distance (root mean square over the window), 1 and more where taking them out does not help; NaN
-        for these sensors, and where nothing is known. None: too many of the sensors would be out to expect
-        anything of the others.
-    """
-    if detector.models.rules is not None:
-        window = np.where(detector.models.rules.ignored, np.nan, window)
-    seen = np.isfinite(window).any(0) & detector.models.scaler.seen
-    out = np.flatnonzero(sensors & seen).tolist()
-    if not 0 < len(out) <= min(MOST, int(seen.sum()) - 2):
-        return None
-    _, residual, _ = _fits(detector, window, condition, [[], out], detector.calibrated.residual_rms)
-    known = seen & ~sensors & (residual[0] > 0)
-    return np.where(known, residual[1] / np.where(known, residual[0], 1.0), np.nan)
 
 
 def _fits(

@@ -24,7 +24,8 @@ from daemon.domain import (
     Phase,
     StreamSpec,
 )
-from daemon.stream.attribution import PeakEvidence, SensorEvidence
+from daemon.stream.attribution import LEADS, PeakEvidence, SensorEvidence
+from daemon.stream.deviation import ExplainedBy
 from daemon.stream.identity import digest
 from daemon.stream.incident import ANOMALY, BY_EVIDENCE, AssetEpisodes, Incident
 from daemon.stream.summaries import summary
@@ -55,8 +56,8 @@ class ScoredEvidence:
     """What the model expects without the sensors at fault, from the sensors' shares (C,): see ``Detector.explain``."""
     sensors_off: Callable[[Mask], list[Offset]] | None = None
     """Which of some sensors (C,) the window shows to be off: see ``Detector.sensors_off``."""
-    left_without: Callable[[Mask], Floats | None] | None = None
-    """What is left of how far sensors are off when some (C,) are taken out: see ``Detector.left_without``."""
+    explained_by: ExplainedBy | None = None
+    """The sensors that some (C,) explain: see ``Detector.explained_by``."""
     jumps: Floats | None = None  # (C,) of ``Verdicts``
     latent: NDArray[np.float32] | None = None  # (Z,) where the window lies, see ``course.standardised``
 
@@ -145,15 +146,16 @@ class AlertWriter:
         row_ns = evidence.row * period
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         # A window at the end is normal again, and in a storm none is looked at.
-        looked_at = (
-            scored and not incident.quiet and phase is not Phase.CLOSED and not self._is_storm(incident)
-        )
+        begun = incident.parts.get(ANOMALY, self._spec.row(incident.opened_ns))
+        looked_at = scored and not incident.quiet and phase is not Phase.CLOSED and not self.is_storm(begun)
         contributors = self._contributors(known, incident, evidence if looked_at else None) if scored else []
         began = tuple(incident.began)
         if telling:
             incident.began = []
             incident.told_row = evidence.row
             incident.first = self._first(known, incident, contributors)
+            if looked_at and incident.near(evidence.row, self._spec.window, period):
+                self._lead(known, incident, contributors)
         # A row can cause an update by its score and another one as a regime, of the same parts.
         standing = (len(incident.kinds), incident.learned, incident.accepted, incident.severity)
         feedback, dismissed_like = self._said_of(said.asset, incident)
@@ -225,10 +227,9 @@ class AlertWriter:
             return None
         return evidence.verdict(np.nan_to_num(known.peaks.before), known.peaks.shares())
 
-    def _is_storm(self, incident: Incident) -> bool:
-        """Whether so many other anomalies are open, or opened about when this one did, that it is a storm."""
+    def is_storm(self, begun: int) -> bool:
+        """Whether so many anomalies are open, or began at about this row, that it is a storm."""
         count = alike = 0
-        begun = incident.parts.get(ANOMALY, self._spec.row(incident.opened_ns))
         for known in self._assets.values():
             other = known.with_part(ANOMALY)
             if other is not None:
@@ -237,6 +238,12 @@ class AlertWriter:
                 if count > STORM or alike > ALIKE:
                     return True
         return False
+
+    def _lead(self, known: AssetEpisodes, incident: Incident, contributors: Sequence[Contributor]) -> None:
+        """Let those who lead an anomaly be those whom the model, too, blames for it."""
+        if ANOMALY in incident.parts and incident.evidence(known.peaks) is not None and contributors:
+            least = LEADS * contributors[0].share
+            incident.leading = [each.sensor for each in contributors if each.share >= least]
 
     def _first(self, known: AssetEpisodes, incident: Incident, contributors: Sequence[Contributor]) -> str:
         """The first contributor; of an anomaly as the evidence alone has it, with which later rows are compared."""

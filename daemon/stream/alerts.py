@@ -154,7 +154,7 @@ class Episodes(OpenEpisodes):
         incident = known.with_part(ANOMALY)
         if known.follow(self.spec, evidence.row, evidence.sensors, before) and incident is not None:
             known.above_since = evidence.row
-            events += self._incidents.end_or_wait(known, incident, [ANOMALY], said)
+            events += self._incidents.hand_over(known, incident, said)
             incident = None
         blamed = known.peaks if incident is None else incident.evidence(known.peaks)
         severity = self._severity.of(evidence.score, threshold, blamed)
@@ -163,10 +163,11 @@ class Episodes(OpenEpisodes):
         if firing and incident is not None and known.has_outgrown(self.spec, incident, height, evidence.row):
             incident = None
         if firing and incident is None:
-            leading = known.leading(self.spec, None)
+            storm = self._writer.is_storm(known.above_since)
+            leading = known.leading(self.spec, None, *([] if storm else [evidence.explained]))
             start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity)
             sides = leading_sides(known, self.spec, leading)
-            start = replace(start, sides=sides, left_without=evidence.left_without)
+            start = replace(start, sides=sides, explained_by=evidence.explained_by)
             incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
             events += self._incidents.move_anomaly(known, incident, height, said, before_it)
             self._incidents.reached(known, incident, evidence, threshold)
@@ -222,13 +223,13 @@ class Episodes(OpenEpisodes):
             calibration: of its limits.
 
         Returns:
-            Whether a deviation is open after this row; the messages it caused; and of what the present level is
+            Whether an anomaly or a deviation is open after this row; the messages it caused; and of what the present level is
             normal from now on, None: of nothing.
         """
         if self.maintenance.covers(asset, row.row):
             if asset in self.assets:
                 self.assets[asset].unsettle(row.row)
-            return self.has(asset, AlertKind.DEVIATION), [], None
+            return self.is_off(asset), [], None
         known = self.of(asset)
         told: dict[str, Phase] = {}  # by fingerprint
         events: list[AlertEvent] = []
@@ -245,17 +246,12 @@ class Episodes(OpenEpisodes):
         )
         lowered = self.dismissals.lowered(asset, known, row, deviation)
         accepted: Accepted | None = None
-        opening = [
-            c
-            for c in deviation.opening(lowered, self.spec.window)
-            if known.with_part(self._incidents.deviation_of(c)) is None
-        ]
+        opening, known.deviation = deviation.opening(row, lowered, self.spec.window), deviation
         if opening and self.maintenance.within(asset, row.row, FADED * self.spec.window):
             opening = []  # it may be of the stop
-        known.deviation = deviation = deviation.with_named(opening, named=True)
-        for c in opening:
-            incident, phase = self._incidents.deviate(known, asset, c, int(deviation.since[c]), row)
+        for incident, phase in self._incidents.open_deviations(known, asset, opening, row):
             told.setdefault(incident.fingerprint, phase)
+        deviation = known.deviation
         self.dismissals.follow_sustained(asset, known, row, deviation)
         known.last(self.spec, row.row, row.opening)
         calm, patience = deviation.calm(row.row), max(self.policy.refractory, 1)
@@ -319,7 +315,7 @@ class Episodes(OpenEpisodes):
         ):
             known.deviation = None
         self._drop_if_inactive(asset, known)
-        return known.has(AlertKind.DEVIATION), events, accepted
+        return self.is_off(asset), events, accepted
 
     def _settled(self, incident: Incident, deviation: Deviation, row: SustainedRow) -> bool:
         """Follow how long an incident is steady; whether it has come to be a regime, learned or normal."""

@@ -9,6 +9,10 @@ until the incident is over.
 While an anomaly is firing, the sensors that it is blamed on do not deviate besides, nor for as long afterwards as
 sustained evidence reaches back: what it shows may be the anomaly's rows. Others do.
 
+Nor does an *echo*: a sensor that is off only because the model reads one of an open alert (``joining``). It is asked about
+when it would begin to deviate, and again once sustained evidence has moved on and is more than it ever was: what fades when the
+alert is over is none.
+
 ``Episodes`` (``alerts``) owns the values; all arrays are (C,).
 """
 
@@ -23,6 +27,7 @@ from daemon.detector import REACH
 from daemon.domain import Contributor, Floats, Ints, Mask
 from daemon.stream.attribution import AS_FAR, LEADS
 
+ExplainedBy = Callable[[Mask], Mask]
 NEVER = -1.0
 STEADY = 0.25
 """A sensor is steady as long as it has not moved by more than this share of how far off it was."""
@@ -39,8 +44,8 @@ class SustainedRow:
     closing: Floats  # share of the closing limit
     observed: Floats  # raw
     expected: Floats
-    left_without: Callable[[Mask], Floats | None] | None = None
-    """What is left of how far sensors are off when some (C,) are taken out: see ``Detector.left_without``."""
+    explained_by: ExplainedBy | None = None
+    """The sensors that some (C,) explain: see ``Detector.explained_by``."""
 
     @property
     def beyond(self) -> Mask:
@@ -70,12 +75,15 @@ class Deviation:
     anchor: Floats  # where that was when it began to be steady
     steady: Floats  # row of that, later by the rows in which nothing was seen; ``NEVER``: not beyond
     seen: Floats  # newest row with a value; ``NEVER``: none
+    explained: Floats  # newest row at which an open alert explained it, in that run; ``NEVER``: at none
 
     @staticmethod
     def none(sensors: int) -> Deviation:
         """No sensor is beyond."""
         zero, never = np.zeros(sensors), np.full(sensors, NEVER)
-        return Deviation(never, never, zero, zero, zero, zero, zero, never, zero, zero, zero, never, never)
+        return Deviation(
+            never, never, zero, zero, zero, zero, zero, never, zero, zero, zero, never, never, never
+        )
 
     def grown(
         self,
@@ -127,6 +135,7 @@ class Deviation:
             anchor=np.where(kept, np.where(moved, level, self.anchor), 0.0),
             steady=np.where(kept, np.where(moved, row.row, self.steady + unseen), NEVER),
             seen=np.where(kept, np.where(row.present, row.row, self.seen), NEVER),
+            explained=np.where(kept, self.explained, NEVER),
         )
 
     def unsettled(self, row: int) -> Deviation:
@@ -202,12 +211,28 @@ class Deviation:
         """(C,) for how many rows each sensor has not been beyond its closing limit."""
         return (row - self.last).astype(np.int64)
 
-    def opening(self, row: SustainedRow, window: int) -> list[int]:
-        """The sensors that deviate at a row, the farthest beyond first; ``window`` is L."""
-        explained = (self.blamed >= 0) & (row.row - self.blamed < REACH * window)
-        opening = (row.opening > 1.0) & ~explained
-        order = np.argsort(-np.where(opening, row.opening, 0.0), kind="stable")
+    def opening(self, row: SustainedRow, lowered: SustainedRow, window: int) -> list[int]:
+        """The sensors that deviate at a row, the farthest beyond first.
+
+        Args:
+            row: its evidence, which has been taken in.
+            lowered: the same after all verdicts.
+            window: L.
+        """
+        reach = REACH * window
+        blamed = (self.blamed >= 0) & (row.row - self.blamed < reach)
+        # What an alert explained opens if there is more of it, and that is not explained.
+        late, higher = row.row - self.explained >= reach, row.opening >= self.peak
+        explained = (self.explained >= 0) & ~(late & higher)
+        opening = (lowered.opening > 1.0) & ~blamed & ~explained
+        order = np.argsort(-np.where(opening, lowered.opening, 0.0), kind="stable")
         return [c for c in order.tolist() if opening[c]]
+
+    def explained_at(self, row: int, sensor: int) -> Deviation:
+        """With a sensor as off because of those of an open alert."""
+        explained = self.explained.copy()
+        explained[sensor] = row
+        return replace(self, explained=explained)
 
     def with_named(self, sensors: Sequence[int], *, named: bool) -> Deviation:
         """With these sensors as part of an open incident, or not any more."""

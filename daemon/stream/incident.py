@@ -6,8 +6,8 @@ A stuck sensor has all of them at once, and an operator one problem. A part that
 * that has a sensor of it already, unless the evidence is far more than it ever was (``heights``), or
 * whose onset is within ``TOGETHER`` windows of the part's own: one cause shows in other sensors, and as a sustained
   deviation, with that delay at most, or
-* whose sensors explain it, or are explained by it: a model that reads a sensor at fault expects something wrong of
-  others, and where the fault grows slowly, these are found hours later. See ``joining``.
+* whose sensors are off only because the model reads its own: see ``joining``. What those of an open incident explain in
+  turn is an *echo*: it is no part, unless it is all that is left of the incident.
 
 Any other part is an incident of its own: nothing hides behind an alert that is open. A sensor whose evidence outgrows its
 incident, of deviations and anomalies alone, leaves it for one of its own. Of an anomaly only the *leading*
@@ -50,7 +50,7 @@ from daemon.domain import (
 from daemon.drifting import DriftingAsset
 from daemon.stream.attribution import PeakEvidence, SensorEvidence, extended
 from daemon.stream.course import Side
-from daemon.stream.deviation import Deviation
+from daemon.stream.deviation import Deviation, ExplainedBy
 from daemon.stream.episode_state import AlarmState, IncidentState, Recurrence
 from daemon.stream.heights import OUTGROWS, Heights
 from daemon.stream.snapshot import pack_floats, unpack_floats
@@ -373,8 +373,7 @@ class AssetEpisodes:
         if incident is None or self.peaks is None:
             return False
         if incident.near(row, spec.window, spec.period_ns):
-            incident.leading = self.leading(spec, incident)
-            return False
+            return False  # its messages say who leads it
         if self.alarm.state is not State.FIRING:
             return False
         if before is not State.FIRING:
@@ -382,7 +381,7 @@ class AssetEpisodes:
         blamed = incident.evidence(earlier)
         if blamed is None:
             return False
-        mine = blamed.blamed() | np.isin(spec.sensors, incident.names)
+        mine = np.isin(spec.sensors, incident.names)
         alone = extended(None, sensors)
         if (
             alone is not None
@@ -461,10 +460,15 @@ class AssetEpisodes:
         shared = set(self.leading(spec, None)).intersection(incident.names)
         return incident.is_outgrown(height) or self.outgrows(shared, height, row, spec.window)
 
-    def leading(self, spec: StreamSpec, incident: Incident | None) -> list[str]:
-        """The sensors that lead the anomaly: that of the present run alone, or of an incident as well."""
+    def leading(
+        self,
+        spec: StreamSpec,
+        incident: Incident | None,
+        explained: Callable[[PeakEvidence], PeakEvidence] = lambda peaks: peaks,
+    ) -> list[str]:
+        """The sensors that lead the anomaly: that of the present run alone, or of an incident as well; see ``ScoredEvidence.explained``."""
         peaks = self.peaks if incident is None else incident.evidence(self.peaks)
-        return [] if peaks is None else [spec.sensors[c] for c in peaks.leading()]
+        return [] if peaks is None else [spec.sensors[c] for c in explained(peaks).leading()]
 
     def is_corrected(self, spec: StreamSpec, incident: Incident, row: int) -> bool:
         """Whether another sensor is first than was told, and the last message is a window ago."""
@@ -575,9 +579,7 @@ class EpisodeStart:
     drift: DriftingAsset | None = None  # of a drift, how far
     sides: frozenset[Side] = frozenset()  # of an anomaly or deviation: which sensors lead it, to which sides
     may_return: bool = True  # to an alert that is quiet
-    left_without: Callable[[Mask], Floats | None] | None = (
-        None  # see ``SustainedRow``; None: it has no window
-    )
+    explained_by: ExplainedBy | None = None  # see ``SustainedRow``; None: it has no window
 
     @property
     def part(self) -> Part:

@@ -6,7 +6,7 @@ joins what; here both are put to work, with the messages that ends cause.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 
 import numpy as np
@@ -14,17 +14,18 @@ import numpy as np
 from daemon.domain import AlertEvent, AlertKind, InputPartition, Phase, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import AS_FAR
-from daemon.stream.deviation import SustainedRow
+from daemon.stream.deviation import Deviation, SustainedRow
 from daemon.stream.dismissal import Dismissals
 from daemon.stream.incident import (
     ANOMALY,
     BY_EVIDENCE,
+    JOINING,
     AssetEpisodes,
     EpisodeStart,
     Incident,
     Part,
 )
-from daemon.stream.joining import joined_by, opened_by
+from daemon.stream.joining import is_echo, joined_by, opened_by
 from daemon.stream.recurrence import EVIDENCE, NOT_BACK, is_like, pause_before, side_of, told, traits, waits
 
 
@@ -60,9 +61,24 @@ class Incidents:
             onset_row,
             name,
             sides=side_of(known, self.spec, name),
-            left_without=row.left_without,
+            explained_by=row.explained_by,
         )
         return self.take_in(known, asset, start, [name], row.row, float(row.opening[sensor]))
+
+    def open_deviations(
+        self, known: AssetEpisodes, asset: str, sensors: Sequence[int], row: SustainedRow
+    ) -> Iterator[tuple[Incident, Phase]]:
+        """Sensors may begin to deviate at a row: those that do not yet, and that no open alert explains; see ``deviate``."""
+        for c in sensors:
+            name, deviation = self.spec.sensors[c], known.deviation
+            if deviation is None or known.with_part(self.deviation_of(c)) is not None:
+                continue
+            if is_echo(known, name, row.explained_by, self.spec):
+                known.deviation = deviation.explained_at(row.row, c)
+                continue
+            known.deviation = deviation.with_named([c], named=True)
+            onset = int(max(deviation.since[c], deviation.explained[c] + 1.0))
+            yield self.deviate(known, asset, c, onset, row)
 
     def higher(self, known: AssetEpisodes, row: SustainedRow) -> list[int]:
         """The sensors that deviate by far more than they ever did in their incident."""
@@ -95,6 +111,28 @@ class Incidents:
             return False
         which = peaks.leading()
         return bool((np.abs(sensors.residual[which]) < AS_FAR * peaks.residual[which]).all())
+
+    def hand_over(self, known: AssetEpisodes, incident: Incident, said: Cause) -> list[AlertEvent]:
+        """Another incident has the alarm from now on. What leads the anomaly of this one, and is still off, deviates instead."""
+        parts = [self.deviation_of(c) for c in self._still_off(incident, said.evidence)]
+        for part in parts:
+            if known.with_part(part) is None:
+                name, onset = str(part.sensor), incident.parts[ANOMALY]
+                incident.join(part, onset, [name], incident.severity, self.spec.period_ns)
+                self._dismissals.joined(said.asset, incident, part)
+        if parts:
+            deviation = known.deviation or Deviation.none(len(self.spec.sensors))
+            named = [self.spec.sensors.index(str(part.sensor)) for part in parts]
+            known.deviation = deviation.with_named(named, named=True)
+        return self.end_or_wait(known, incident, [ANOMALY], said)
+
+    def _still_off(self, incident: Incident, evidence: ScoredEvidence) -> list[int]:
+        """The sensors that lead an anomaly and are off by half as much as they were, or more, at a row."""
+        peaks, sensors = incident.peaks, evidence.sensors
+        if peaks is None or sensors is None:
+            return []
+        off = np.abs(sensors.residual) >= AS_FAR * peaks.residual
+        return [c for c, name in enumerate(self.spec.sensors) if name in incident.leading and off[c]]
 
     def move_anomaly(
         self, known: AssetEpisodes, to: Incident, height: float, said: Cause, had_it: Incident | None
@@ -190,10 +228,18 @@ class Incidents:
     def end_or_wait(
         self, known: AssetEpisodes, incident: Incident, parts: Sequence[Part], said: Cause
     ) -> list[AlertEvent]:
-        """Close parts that are over; where nothing is left of an incident that may come back, it is quiet from now on."""
+        """Close parts that are over; where nothing is left of an incident that may come back, it is quiet from now on.
+
+        What it explained and is still off goes on as part of it: a model may get used to a fault and not to what that does to
+        the others.
+        """
+        kept = self._keep_echoes(known, incident, parts, said)
         lasts = len(parts) < len(incident.parts) or incident.accepted or incident.absorbed
         if lasts or not parts or incident.muted or any(part.slow for part in parts):
-            return self.end(known, incident, parts, said)
+            events = self.end(known, incident, parts, said)
+            if kept and not events and not incident.muted:
+                events = [self._writer.message(incident, Phase.UPDATED, said)]
+            return events
         row, policy, found = said.evidence.row, self._dismissals.policy, incident.recurrence
         for part in parts:
             if part.kind not in BY_EVIDENCE:
@@ -210,6 +256,30 @@ class Incidents:
             found.like, peak = traits(course), incident.peak
             found.height = 0.0 if peak is None or not peak.threshold > 0 else peak.value / peak.threshold
         return [message]
+
+    def _keep_echoes(
+        self, known: AssetEpisodes, incident: Incident, parts: Sequence[Part], said: Cause
+    ) -> bool:
+        """Sensors that are off, and were explained, deviate as part of an incident of which all else is over; whether there are any.
+
+        Not if another incident may explain them.
+        """
+        deviation, row = known.deviation, said.evidence.row
+        mine = incident.kind in JOINING and not incident.slow and not incident.accepted
+        if deviation is None or not mine or len(parts) < len(incident.parts):
+            return False
+        for one in known.incidents:
+            if one is not incident and one.kind in JOINING and one.parts and not one.slow:
+                return False
+        echoes = (deviation.explained >= 0) & (deviation.last >= row - self.spec.hop)
+        found = [c for c in np.flatnonzero(echoes).tolist() if known.with_part(self.deviation_of(c)) is None]
+        for c in found:
+            part, onset = self.deviation_of(c), int(deviation.since[c])
+            names, severity = [self.spec.sensors[c]], incident.severity
+            incident.join(part, onset, names, severity, self.spec.period_ns)
+            self._dismissals.joined(said.asset, incident, part)
+        known.deviation = deviation.with_named(found, named=True)
+        return bool(found)
 
     def is_over(self, asset: str, incident: Incident, row: SustainedRow) -> bool:
         """Let a row tell whether an incident is over; whether it was quiet, and is."""

@@ -1,4 +1,8 @@
-"""What a part that opens belongs to: the open incident that it joins, or the one that it opens (rules: ``incident``)."""
+"""What a part that opens belongs to: the open incident that it joins, or the one that it opens (rules: ``incident``).
+
+The error of a sensor at fault leaks into what a model expects of others. Where the fault grows slowly these pass their limits
+hours later, so that when they do tells nothing. The model tells: it is asked for the window without the sensors in question.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from daemon.domain import AlertKind, InputPartition, StreamSpec
-from daemon.stream.attribution import AS_FAR
+from daemon.stream.deviation import ExplainedBy
 from daemon.stream.identity import digest
 from daemon.stream.incident import JOINING, STREAM_DRIFT, TOGETHER, AssetEpisodes, EpisodeStart, Incident
 
@@ -68,12 +72,14 @@ def joined_by(
     one = known.moving_alike(start, spec)
     if start.part.slow or (one is not None and not known.outgrows(names, height, row, spec.window)):
         return one
+    # Scores may have been high since an incident that is open began, whatever comes to lead them now.
+    since = row if start.kind is AlertKind.ANOMALY else start.onset_row
     nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
     apart_from_it = []
     for one in known.incidents:
         if one.kind not in JOINING or one.slow or one.quiet:
             continue
-        apart = one.apart(start.onset_row, spec.period_ns)
+        apart = one.apart(since, spec.period_ns)
         shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
         outgrown = one.is_outgrown(height) or known.outgrows(shared, height, row, spec.window)
         if one.by_evidence and outgrown:
@@ -85,19 +91,28 @@ def joined_by(
             nearest = apart, one
     if nearest[1] is not None:
         return nearest[1]
-    return next((one for one in apart_from_it if _have_one_cause(one, start, names, spec)), None)
+    return next((one for one in apart_from_it if any(relation(one, start.explained_by, names, spec))), None)
 
 
-def _have_one_cause(one: Incident, start: EpisodeStart, names: Iterable[str], spec: StreamSpec) -> bool:
-    """Whether the sensors of a part that opens are where they should be without those that an incident has open, or the other way round.
+def relation(
+    one: Incident, explained_by: ExplainedBy | None, names: Iterable[str], spec: StreamSpec
+) -> tuple[bool, bool]:
+    """Whether the sensors that an incident has open explain some others, and whether they are explained by them.
 
     A sensor that is silent or stuck is so whatever others read.
     """
-    if start.left_without is None:
-        return False
+    if explained_by is None:
+        return False, False
     mine, its = np.isin(spec.sensors, list(names)), np.isin(spec.sensors, one.open_sensors)
-    for off, out in ((mine, its), (its, mine))[: 2 if one.by_evidence else 1]:
-        left = start.left_without(out) if off.any() else None
-        if left is not None and (left[off] < AS_FAR).all():
+    explained = bool(mine.any() and explained_by(its)[mine].all())
+    return explained, bool(one.by_evidence and its.any() and explained_by(mine)[its].all())
+
+
+def is_echo(known: AssetEpisodes, sensor: str, explained_by: ExplainedBy | None, spec: StreamSpec) -> bool:
+    """Whether a sensor is off only because the model reads those of an alert that is open, and explains nothing of that."""
+    for one in known.incidents:
+        if one.kind not in JOINING or one.slow or one.quiet or sensor in one.open_sensors:
+            continue
+        if relation(one, explained_by, [sensor], spec) == (True, False):
             return True
     return False

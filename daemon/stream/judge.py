@@ -53,7 +53,7 @@ class Judgement:
 
     scores: Floats  # (R,) NaN where not scored
     firing: Mask  # (R,) whether the asset's anomaly episode is firing at the row
-    deviating: Mask  # (R,) whether the asset's deviation is open at the row
+    deviating: Mask  # (R,) whether its anomaly, at rest or not, or a deviation of it is open at the row
     outputs: list[Output] = field(default_factory=list)
     changes: Sequence[UnscoredChange] = ()  # that are not taken in yet
     summands: Summands | None = None  # what it adds to the drift
@@ -192,7 +192,7 @@ class Judge:
         judgement = Judgement(np.full(len(rows), np.nan), nothing, nothing.copy(), changes=changes)
         known = chunk.assets & self._episodes.assets.keys()
         fired = {asset: self._is_firing(asset) for asset in known}
-        deviated = {asset: self._episodes.has(asset, AlertKind.DEVIATION) for asset in known}
+        deviated = {asset: self._episodes.is_off(asset) for asset in known}
         if judging and chunk.held is not None:
             self._mark_held(chunk, chunk.held, judgement)
         if judging and len(chunk.windows):

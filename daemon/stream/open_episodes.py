@@ -5,7 +5,7 @@ from __future__ import annotations
 from daemon.alarm import State
 from daemon.domain import AlertKind, StreamSpec
 from daemon.stream.episode_state import AlarmState, IncidentState
-from daemon.stream.incident import ASSET_DRIFT, STREAM_DRIFT, AssetEpisodes, Incident, Part
+from daemon.stream.incident import ASSET_DRIFT, BY_EVIDENCE, STREAM_DRIFT, AssetEpisodes, Incident, Part
 
 
 class OpenEpisodes:
@@ -44,6 +44,11 @@ class OpenEpisodes:
         known = self.assets.get(asset)
         incident = None if known is None else known.with_part(part)
         return -1 if incident is None else self.spec.row(incident.opened_ns)
+
+    def is_off(self, asset: str) -> bool:
+        """Whether an anomaly or a deviation of an asset is open, slow trends aside; its alarm may be resting."""
+        known = self.assets.get(asset)
+        return known is not None and any(known.has(kind) for kind in BY_EVIDENCE)
 
     def has(self, asset: str, kind: AlertKind) -> bool:
         """Whether a part of this kind is open, whatever it is about."""

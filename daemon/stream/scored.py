@@ -75,7 +75,7 @@ class ScoredWindows:
             nothing if sustained is None else sustained.closing[j],
             np.where(np.isfinite(self.evidence.residual[j]), self.chunk.rows.values[i], np.nan),
             self.evidence.expected[j],
-            partial(self._left_without, j),
+            partial(self._explained_by, j),
         )
 
     def evidence_of(self, j: int, threshold: float) -> ScoredEvidence:
@@ -116,7 +116,7 @@ class ScoredWindows:
             verdict=partial(self._cause, owned, verdicts, j),
             explain=partial(self._explain, owned, j),
             sensors_off=partial(self._sensors_off, owned, j),
-            left_without=partial(self._left_without, j),
+            explained_by=partial(self._explained_by, j),
             jump=largest,
             jumps=None if jump is None else jump[j],
             latent=standardised(self.evidence.posterior[j], detector.drift),
@@ -153,12 +153,12 @@ class ScoredWindows:
             Offset(c, apart, observed + float(removed[c]), explains) for c, apart, observed, explains in found
         ]
 
-    def _left_without(self, j: int, sensors: Mask) -> Floats | None:
-        """What is left of how far sensors of the ``j``-th window are off; see ``Detector.left_without``."""
+    def _explained_by(self, j: int, sensors: Mask) -> Mask:
+        """The sensors of the ``j``-th window that some explain; see ``Detector.explained_by``."""
         try:
-            return self.detector.left_without(self._owned(j), sensors)
+            return self.detector.explained_by(self._owned(j), sensors)
         except Exception:  # noqa: BLE001 - an alert is due all the same
-            return None
+            return np.zeros_like(sensors)
 
     def summands(self) -> Summands:
         """What those of them that have a score add to the drift."""

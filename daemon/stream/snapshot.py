@@ -54,7 +54,7 @@ from daemon.stream.course_state import AcceptedState, MemoryState
 from daemon.stream.episode_state import AlarmState, IncidentState
 from daemon.stream.identity import digest
 
-SCHEMA = 14
+SCHEMA = 15
 SEPARATOR = "\x1f"
 READ_AT_ONCE = 5_000
 """Records that are walked through between two pauses."""

@@ -22,7 +22,7 @@ class RowBlock:
     firing: Mask  # (R,)
     condition: Sequence[str]
     received: Floats | None = None  # (R, ...) as they came; None: the stream has no counter, angle or hold
-    deviating: Mask | None = None  # (R,) whether a deviation is open; None: nowhere
+    deviating: Mask | None = None  # (R,) as in ``Judgement``; None: nowhere
     held: Mask | None = None  # (R, C) the values that are not observed but held
 
 

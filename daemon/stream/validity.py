@@ -380,7 +380,7 @@ def _deviation_fault(packed: bytes, newest: int, sensors: int) -> str | None:
     known = Deviation(*np.frombuffer(packed, "<f8").reshape(-1, sensors))
     if not all(np.isfinite(part).all() for part in astuple(known)):
         return "a deviation has numbers that are not finite"
-    for part in (known.since, known.last, known.blamed, known.steady, known.seen):
+    for part in (known.since, known.last, known.blamed, known.steady, known.seen, known.explained):
         if not ((part >= NEVER) & (part <= newest)).all():
             return f"a deviation since row {part.max():g}, of {newest}"
     if (known.rows < 0).any() or (known.peak < 0).any():

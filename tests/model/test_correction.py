@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from daemon.detector import CorrectedWindows, OwnedWindow, Windows, accepted_part
-from daemon.domain import Floats, Mask
+from daemon.domain import Floats, Mask, Segment
 from daemon.model.bundle import Bundle
 from daemon.model.detector import BundleDetector
-from tests.model.conftest import KINDS, machine
+from tests.model.conftest import KINDS, QUICK, machine, trained
 
 L, C = 16, 4
 SENSOR, SIZE = 3, 5.0
@@ -142,6 +143,57 @@ def test_a_normal_window_shows_none_off_nor_does_one_that_may_not_be(detector: B
     assert detector.sensors_off(OwnedWindow(detector.scaling.of(fine[0]), "", ""), every) == []
     found = detector.sensors_off(OwnedWindow(detector.scaling.of(off[0]), "", ""), np.arange(C) == 1)
     assert all(one.sensor == 1 for one in found)
+
+
+def owned(detector: BundleDetector, values: Floats) -> OwnedWindow:
+    return OwnedWindow(detector.scaling.of(values), "", "")
+
+
+def only(*sensors: int) -> Mask:
+    return np.isin(np.arange(C), sensors)
+
+
+def test_a_sensor_with_an_error_of_its_own_is_not_explained_by_another_one(detector: BundleDetector) -> None:
+    _, off = changed(slice(None), 5.0)
+    off[..., 2] += 6_000.0
+    found = [detector.explained_by(owned(detector, values), only(SENSOR)) for values in off]
+    assert np.mean([one[2] for one in found]) < 0.2
+    assert not any(one[SENSOR] for one in found)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "ppca"])
+def test_an_error_that_leaks_is_explained_by_the_sensor_that_it_comes_from(kind: str) -> None:
+    """Four sensors of one thing: what is expected of three of them follows the fourth one, by a part."""
+    rng = np.random.default_rng(0)
+
+    def alike(rows: int, start: int = 0) -> Floats:
+        one = np.sin(np.arange(start, start + rows) / 9.0)[:, None]
+        return np.asarray(50.0 + 10.0 * one + 0.3 * rng.standard_normal((rows, C)))
+
+    settings = replace(QUICK, kind=kind, steps=300)
+    detector = trained([Segment("pump-1", 1_000, alike(1_500))], settings).detector()
+    leaked, explained, own = [], [], []
+    for start in STARTS:
+        values = alike(L, 5_000 + start)
+        values[:, SENSOR] += 8.0
+        scaled = detector.scaling.of(values).astype(np.float32)
+        measured = detector.models.measure_scaled(scaled[None], ("",), keep=True)
+        apart = (scaled - np.asarray(measured.decoded[0])) / detector.calibrated.residual_rms
+        leaked.append(np.sqrt(np.square(apart).mean(0))[:SENSOR] > 2.0)
+        explained.append(detector.explained_by(owned(detector, values), only(SENSOR))[:SENSOR])
+        values[:, 0] -= 8.0
+        own.append(detector.explained_by(owned(detector, values), only(SENSOR))[0])
+    assert np.mean(leaked) > 0.5
+    assert np.mean(np.array(explained)[np.array(leaked)]) > 0.9
+    assert np.mean(own) < 0.1
+
+
+def test_nothing_is_explained_by_no_sensor_or_by_too_many(detector: BundleDetector) -> None:
+    _, off = changed(slice(None), 5.0)
+    hidden = off[0].copy()
+    hidden[:, 1] = np.nan
+    for values, sensors in ((off[0], only()), (off[0], only(0, 1, 2)), (hidden, only(1))):
+        assert not detector.explained_by(owned(detector, values), sensors).any()
 
 
 def test_what_is_normal_of_a_reading() -> None:

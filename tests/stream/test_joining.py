@@ -1,12 +1,14 @@
-"""What opens late and has the cause of an alert that is open joins it; all else is an alert of its own."""
+"""What opens while an alert is open: what has its cause joins it or is part of it, all else is an alert of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from daemon.detector import REACH, Explanation
 from daemon.domain import (
     SECOND_NS,
     AlarmPolicy,
@@ -19,51 +21,51 @@ from daemon.domain import (
     StreamSpec,
 )
 from daemon.stream.alerts import Episodes
-from daemon.stream.attribution import AS_FAR
 from daemon.stream.deviation import SustainedRow
 from daemon.stream.incident import TOGETHER, AssetEpisodes, EpisodeStart
-from tests.stream.evidence import NAN, SENSORS, scored_row
+from tests.stream.evidence import SENSORS, scored_row
 
 WINDOW = 4
 LATE = TOGETHER * WINDOW + 10
 """A row that is too late for what one cause shows at once."""
+Explain = Callable[[Floats], Explanation | None]
 Off = tuple[float, float, float]
 """Shares of the limits of Pressure, Current and Flow."""
 NONE: Off = (0.1, 0.1, 0.1)
 PRESSURE: Off = (1.5, 0.1, 0.1)
 BOTH: Off = (1.5, 0.1, 1.5)
-LITTLE = 0.9 * AS_FAR
+FLOW: Off = (0.1, 0.1, 1.5)
 
 
 class Related:
     """One asset, of whose sensors some are off only because the model reads others.
 
-    ``left`` is what is left of a sensor (by its number) without a set of others; of all else everything.
+    ``explained`` has the sensors (by their numbers) that are so, with the others that explain them.
     """
 
-    def __init__(self, left: dict[tuple[int, frozenset[str]], float] | None) -> None:
-        self.episodes = Episodes(
-            StreamSpec("pumps", SENSORS, window=WINDOW), InputPartition("t", 0), AlarmPolicy()
-        )
-        self.left = left
+    def __init__(self, *explained: tuple[int, int]) -> None:
+        spec = StreamSpec("pumps", SENSORS, window=WINDOW)
+        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
+        self.explained = explained
         self.events: list[AlertEvent] = []
+        self.later = False
 
-    def without(self, sensors: Mask) -> Floats | None:
-        if self.left is None:
-            return None
-        out = frozenset(name for name, gone in zip(SENSORS, sensors, strict=True) if gone)
-        return np.array([NAN if gone else self.left.get((c, out), 1.0) for c, gone in enumerate(sensors)])
+    def explained_by(self, sensors: Mask) -> Mask:
+        found = np.zeros(len(sensors), bool)
+        found[[c for c, by in self.explained if sensors[by] and not sensors[c]]] = True
+        return found
 
-    def row(self, row: int, shares: Off, score: float = 0.0, error: Off = NONE) -> Related:
-        made = replace(scored_row(row, score, list(error)), left_without=self.without)
+    def row(
+        self, row: int, shares: Off, score: float = 0.0, error: Off = NONE, explain: Explain | None = None
+    ) -> Related:
+        made = scored_row(row, score, list(error))
+        made = replace(made, explained_by=self.explained_by, explain=explain)
         opening = np.array(shares)
-        given = SustainedRow(row, opening, 2.0 * opening, opening, np.zeros(3), self.without)
-        events: list[AlertEvent] = []
+        given = SustainedRow(row, opening, 2.0 * opening, opening, np.zeros(3), self.explained_by)
         if not self.episodes.cannot_change("p", score, 2.7):
-            events += self.episodes.scored("p", made, 3.0, 2.7, "m", "full")[1]
+            self.events += self.episodes.scored("p", made, 3.0, 2.7, "m", "full")[1]
         if (given.closing > 1.0).any() or self.episodes.deviates("p"):
-            events += self.episodes.sustained("p", given, lambda: made, "m", "full")[1]
-        self.events += events
+            self.events += self.episodes.sustained("p", given, lambda: made, "m", "full")[1]
         state = self.episodes.snapshot("p")
         if state is not None:
             self.episodes.assets["p"] = AssetEpisodes.restored(state)
@@ -79,57 +81,143 @@ class Related:
         """Kind and sensors of what opened."""
         return [(str(one.kind), list(one.sensors)) for one in self.events if one.phase is Phase.OPENED]
 
+    @property
+    def named(self) -> set[str]:
+        return {name for one in self.events for name in one.sensors}
 
-FLOW_BY_PRESSURE = {(2, frozenset({"Pressure"})): LITTLE}
-PRESSURE_BY_FLOW = {(0, frozenset({"Flow"})): LITTLE}
+
+FLOW_BY_PRESSURE, PRESSURE_BY_FLOW = (2, 0), (0, 2)
+FIRST, SECOND = ("deviation", ["Pressure"]), ("deviation", ["Flow"])
 
 
-@pytest.mark.parametrize("left", [FLOW_BY_PRESSURE, PRESSURE_BY_FLOW], ids=["echo", "cause"])
-def test_what_an_open_alert_explains_or_is_explained_by_joins_it_however_late(
-    left: dict[tuple[int, frozenset[str]], float],
-) -> None:
-    asset = Related(left).rows(1, LATE, PRESSURE).rows(LATE, LATE + 3, BOTH)
-    assert asset.opened == [("deviation", ["Pressure"])]
+@pytest.mark.parametrize("explained", [[PRESSURE_BY_FLOW], [FLOW_BY_PRESSURE, PRESSURE_BY_FLOW]])
+def test_what_explains_an_open_alert_joins_it_however_late(explained: list[tuple[int, int]]) -> None:
+    asset = Related(*explained).rows(1, LATE, PRESSURE).rows(LATE, LATE + 3, BOTH)
+    assert asset.opened == [FIRST]
     joined = next(one for one in asset.events if "Flow" in one.sensors)
     assert (joined.phase, joined.row_ns // SECOND_NS) == (Phase.UPDATED, LATE)
-    assert [(part.sensor, part.onset_ns // SECOND_NS) for part in joined.parts] == [
-        ("Pressure", 1),
-        ("Flow", LATE),
-    ]
-    asset.rows(LATE + 3, LATE + 8, (0.1, 0.1, 1.5)).row(LATE + 8, NONE)
+    parts = [(part.sensor, part.onset_ns // SECOND_NS) for part in joined.parts]
+    assert parts == [("Pressure", 1), ("Flow", LATE)]
+    asset.rows(LATE + 3, LATE + 8, FLOW).row(LATE + 8, NONE)
     (closed,) = [one for one in asset.events if one.phase is Phase.CLOSED]
     assert closed.row_ns // SECOND_NS == LATE + 8
 
 
-@pytest.mark.parametrize(
-    "left", [None, {}, {(2, frozenset({"Pressure"})): AS_FAR}, {(2, frozenset({"Current"})): 0.0}]
-)
-def test_what_is_as_far_off_without_the_sensors_of_an_open_alert_is_another_one(
-    left: dict[tuple[int, frozenset[str]], float] | None,
-) -> None:
-    asset = Related(left).rows(1, LATE, PRESSURE).rows(LATE, LATE + 3, BOTH)
-    assert asset.opened == [("deviation", ["Pressure"]), ("deviation", ["Flow"])]
+@pytest.mark.parametrize("explained", [[], [(2, 1)], [(1, 0)]])
+def test_what_no_sensor_of_an_open_alert_explains_is_another_one(explained: list[tuple[int, int]]) -> None:
+    asset = Related(*explained).rows(1, LATE, PRESSURE).rows(LATE, LATE + 3, BOTH)
+    assert asset.opened == [FIRST, SECOND]
+
+
+def test_what_is_off_only_because_the_model_reads_a_sensor_of_an_open_alert_is_none() -> None:
+    asset = Related(FLOW_BY_PRESSURE).rows(1, 40, BOTH)  # at once, too
+    assert asset.opened == [FIRST]
+    assert asset.named == {"Pressure"}
+    for row in range(40, 65):
+        asset.row(row, (0.1, 0.1, 1.5 - 0.02 * (row - 40)))  # which takes long to fade
+    asset.row(65, NONE)
+    assert asset.opened == [FIRST]
+    kept = next(one for one in asset.events if "Flow" in one.sensors)
+    assert (kept.phase, kept.row_ns // SECOND_NS) == (Phase.UPDATED, 40)  # all that is left of the alert
+    assert [part.sensor for part in kept.parts] == ["Flow"]
+    assert [one.row_ns // SECOND_NS for one in asset.events if one.phase is Phase.CLOSED] == [65]
+    assert asset.episodes.assets == {}
+    assert asset.row(66, FLOW).opened == [FIRST, SECOND]
+
+
+def test_what_was_explained_is_no_part_of_an_alert_that_ends_while_another_one_may_explain_it() -> None:
+    asset = Related(FLOW_BY_PRESSURE).rows(1, LATE, BOTH)
+    asset.rows(LATE, LATE + 3, (1.5, 1.5, 1.5)).row(LATE + 3, (0.1, 1.5, 1.5))
+    assert asset.opened == [FIRST, ("deviation", ["Current"])]
+    assert asset.events[-1].phase is Phase.CLOSED
+    assert asset.events[-1].sensors == ("Pressure",)
+
+
+def test_a_sensor_that_was_normal_again_meanwhile_is_no_echo_of_then() -> None:
+    asset = Related(FLOW_BY_PRESSURE).rows(1, 40, BOTH).row(40, PRESSURE)
+    asset.explained = ()
+    assert asset.row(41, BOTH).opened == [FIRST, SECOND]
+
+
+def test_more_of_it_than_was_explained_is_another_alert_once_it_can_be_told_apart() -> None:
+    asset = Related(FLOW_BY_PRESSURE).rows(1, 40, BOTH)
+    asset.explained = ()
+    reach = REACH * WINDOW
+    asked = max(range(1, 40, reach))
+    asset.rows(40, asked + reach, (1.5, 0.1, 2.0))
+    assert asset.opened == [FIRST]
+    asset.row(asked + reach, (1.5, 0.1, 2.1))
+    assert asset.opened == [FIRST, SECOND]
 
 
 def test_a_stuck_sensor_explains_others_and_is_explained_by_none() -> None:
-    for left, opened in ((PRESSURE_BY_FLOW, 1), (FLOW_BY_PRESSURE, 2)):
-        asset = Related(left)
+    for explained, opened in ((PRESSURE_BY_FLOW, 1), (FLOW_BY_PRESSURE, 2)):
+        asset = Related(explained)
         start = EpisodeStart(AlertKind.SENSOR_STUCK, 0, "Flow")
         asset.events += asset.episodes.open_unscored("p", start, 1, "m")
         asset.rows(LATE, LATE + 3, PRESSURE)
         assert len(asset.opened) == opened
+        assert asset.named == {"Flow", "Pressure"} if opened == 2 else {"Flow"}
 
 
 def test_an_anomaly_joins_only_if_all_that_lead_it_are_explained() -> None:
     error: Off = (0.1, 9.0, 9.0)
-    both = FLOW_BY_PRESSURE | {(1, frozenset({"Pressure"})): LITTLE}
-    for left, opened in ((both, 1), (FLOW_BY_PRESSURE, 2)):
-        asset = Related(left).rows(1, LATE, PRESSURE).row(LATE, PRESSURE, 6.0, error)
+    for explained, opened in (([FLOW_BY_PRESSURE, (1, 0)], 1), ([FLOW_BY_PRESSURE], 2)):
+        asset = Related(*explained).rows(1, LATE, PRESSURE).row(LATE, PRESSURE, 6.0, error)
         assert len(asset.opened) == opened
         (told,) = [one for one in asset.events if AlertKind.ANOMALY in one.began]
         assert {"Current", "Flow"} <= set(told.sensors)
 
 
 def test_what_is_over_explains_nothing() -> None:
-    asset = Related(FLOW_BY_PRESSURE).rows(1, 5, PRESSURE).row(5, NONE).rows(LATE, LATE + 3, (0.1, 0.1, 1.5))
-    assert asset.opened == [("deviation", ["Pressure"]), ("deviation", ["Flow"])]
+    asset = Related(FLOW_BY_PRESSURE).rows(1, 5, PRESSURE).row(5, NONE).rows(LATE, LATE + 3, FLOW)
+    assert asset.opened == [FIRST, SECOND]
+
+
+def test_an_alert_whose_sensor_is_still_off_goes_on_when_another_one_takes_the_alarm() -> None:
+    asset = Related()
+    for row in range(1, 60):
+        late = row >= 40
+        asset.row(row, PRESSURE, 4.0, (9.0, 0.1, 30.0) if late else (9.0, 0.1, 0.1))
+    ends = [
+        (one.row_ns // SECOND_NS, one.phase, list(one.sensors))
+        for one in asset.events
+        if one.phase is not Phase.UPDATED
+    ]
+    assert ends == [(1, Phase.OPENED, ["Pressure"]), (40, Phase.OPENED, ["Flow"])]
+    asset.rows(60, 65, NONE)
+    closed = [
+        (one.row_ns // SECOND_NS, list(one.sensors)) for one in asset.events if one.phase is Phase.CLOSED
+    ]
+    assert closed == [(60, ["Flow"]), (60, ["Pressure"])]
+    assert asset.episodes.assets == {}
+
+
+def test_an_anomaly_is_near_an_alert_by_when_it_opens_not_by_when_scores_began_to_be_high() -> None:
+    asset = Related()
+    for row in range(1, LATE):
+        asset.row(row, PRESSURE, 2.9)  # above the closing level all along
+    assert asset.row(LATE, PRESSURE, 6.0, (0.1, 0.1, 9.0)).opened == [FIRST, ("anomaly", ["Flow"])]
+
+
+def test_a_sensor_with_a_small_share_in_an_anomaly_is_no_part_of_it_later() -> None:
+    asset = Related()
+    for row in range(1, 40):
+        asset.row(row, NONE, 4.0, (9.0, 3.0, 0.1))
+    for row in range(40, 45):
+        asset.row(row, NONE, 4.0, (0.1, 40.0, 0.1))
+    assert asset.opened == [("anomaly", ["Pressure"]), ("anomaly", ["Current"])]
+
+
+def test_who_leads_an_anomaly_is_whom_the_model_blames_as_its_messages_say() -> None:
+    def explain(shares: Floats) -> Explanation:
+        blamed = np.arange(3) == (2 if asset.later else 0)
+        return Explanation(blamed, np.where(blamed, 6.0, 0.1), np.zeros(3))
+
+    asset = Related()
+    for row in range(1, 12):
+        asset.later = row > 2
+        asset.row(row, NONE, 4.0, (6.0, 0.1, 6.0), explain=explain)
+    told = [(one.row_ns // SECOND_NS, list(one.sensors), one.contributors[0].sensor) for one in asset.events]
+    assert told[0] == (1, ["Pressure"], "Pressure")
+    assert told[1:] == [(5, ["Flow"], "Flow"), (9, ["Flow"], "Flow")]
