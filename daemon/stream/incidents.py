@@ -7,14 +7,14 @@ joins what; here both are put to work, with the messages that ends cause.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 
-from daemon.domain import AlertEvent, AlertKind, InputPartition, Phase, StreamSpec
+from daemon.domain import AlertEvent, AlertKind, InputPartition, Mask, Phase, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import AS_FAR
-from daemon.stream.deviation import Deviation, SustainedRow
+from daemon.stream.deviation import Deviation, ExplainedBy, SustainedRow
 from daemon.stream.dismissal import Dismissals
 from daemon.stream.incident import (
     ANOMALY,
@@ -69,6 +69,8 @@ class Incidents:
         self, known: AssetEpisodes, asset: str, sensors: Sequence[int], row: SustainedRow
     ) -> Iterator[tuple[Incident, Phase]]:
         """Sensors may begin to deviate at a row: those that do not yet, and that no open alert explains; see ``deviate``."""
+        if sensors:
+            row = replace(row, explained_by=self._asked_once(row))
         for c in sensors:
             name, deviation = self.spec.sensors[c], known.deviation
             if deviation is None or known.with_part(self.deviation_of(c)) is not None:
@@ -79,6 +81,21 @@ class Incidents:
             known.deviation = deviation.with_named([c], named=True)
             onset = int(max(deviation.since[c], deviation.explained[c] + 1.0))
             yield self.deviate(known, asset, c, onset, row)
+
+    def _asked_once(self, row: SustainedRow) -> ExplainedBy | None:
+        """The question of which sensors some explain, put to the model once for the same; in a storm not at all."""
+        ask = row.explained_by
+        if ask is None or self._writer.is_storm(row.row):
+            return None
+        answers: dict[bytes, Mask] = {}
+
+        def asked(sensors: Mask) -> Mask:
+            key = sensors.tobytes()
+            if key not in answers:
+                answers[key] = ask(sensors)
+            return answers[key]
+
+        return asked
 
     def higher(self, known: AssetEpisodes, row: SustainedRow) -> list[int]:
         """The sensors that deviate by far more than they ever did in their incident."""

@@ -91,28 +91,37 @@ def joined_by(
             nearest = apart, one
     if nearest[1] is not None:
         return nearest[1]
-    return next((one for one in apart_from_it if any(relation(one, start.explained_by, names, spec))), None)
+    ask, names = start.explained_by, list(names)
+    if ask is None:
+        return None
+    for one in apart_from_it:
+        if is_explained(one, ask, names, spec) or explains(one, ask, names, spec):
+            return one
+    return None
 
 
-def relation(
-    one: Incident, explained_by: ExplainedBy | None, names: Iterable[str], spec: StreamSpec
-) -> tuple[bool, bool]:
-    """Whether the sensors that an incident has open explain some others, and whether they are explained by them.
+def is_explained(one: Incident, explained_by: ExplainedBy, names: Iterable[str], spec: StreamSpec) -> bool:
+    """Whether sensors are off only because the model reads those that an incident has open."""
+    mine, its = np.isin(spec.sensors, list(names)), np.isin(spec.sensors, one.open_sensors)
+    return bool(mine.any() and its.any() and explained_by(its)[mine].all())
+
+
+def explains(one: Incident, explained_by: ExplainedBy, names: Iterable[str], spec: StreamSpec) -> bool:
+    """Whether those that an incident has open are off only because the model reads these sensors.
 
     A sensor that is silent or stuck is so whatever others read.
     """
-    if explained_by is None:
-        return False, False
     mine, its = np.isin(spec.sensors, list(names)), np.isin(spec.sensors, one.open_sensors)
-    explained = bool(mine.any() and explained_by(its)[mine].all())
-    return explained, bool(one.by_evidence and its.any() and explained_by(mine)[its].all())
+    return bool(one.by_evidence and mine.any() and its.any() and explained_by(mine)[its].all())
 
 
 def is_echo(known: AssetEpisodes, sensor: str, explained_by: ExplainedBy | None, spec: StreamSpec) -> bool:
     """Whether a sensor is off only because the model reads those of an alert that is open, and explains nothing of that."""
+    if explained_by is None:
+        return False
     for one in known.incidents:
         if one.kind not in JOINING or one.slow or one.quiet or sensor in one.open_sensors:
             continue
-        if relation(one, explained_by, [sensor], spec) == (True, False):
-            return True
+        if is_explained(one, explained_by, [sensor], spec):
+            return not explains(one, explained_by, [sensor], spec)
     return False
