@@ -10,8 +10,8 @@ While an anomaly is firing, the sensors that it is blamed on do not deviate besi
 sustained evidence reaches back: what it shows may be the anomaly's rows. Others do.
 
 Nor does an *echo*: a sensor that is off only because the model reads one of an open alert (``joining``). It is asked about
-when it would begin to deviate, and again once sustained evidence has moved on and is more than it ever was: what fades when the
-alert is over is none.
+when it would begin to deviate, and again once sustained evidence has moved on and is more than it ever was, or has moved on twice:
+what fades when the alert is over is none.
 
 ``Episodes`` (``alerts``) owns the values; all arrays are (C,).
 """
@@ -221,9 +221,9 @@ class Deviation:
         """
         reach = REACH * window
         blamed = (self.blamed >= 0) & (row.row - self.blamed < reach)
-        # What an alert explained opens if there is more of it, and that is not explained.
-        late, higher = row.row - self.explained >= reach, row.opening >= self.peak
-        explained = (self.explained >= 0) & ~(late & higher)
+        # What an alert explained opens if there is more of it, or if it lasts, and that is not explained.
+        since, higher = row.row - self.explained, row.opening >= self.peak
+        explained = (self.explained >= 0) & (since < np.where(higher, reach, 2 * reach))
         opening = (lowered.opening > 1.0) & ~blamed & ~explained
         order = np.argsort(-np.where(opening, lowered.opening, 0.0), kind="stable")
         return [c for c in order.tolist() if opening[c]]

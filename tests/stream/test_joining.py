@@ -150,6 +150,16 @@ def test_more_of_it_than_was_explained_is_another_alert_once_it_can_be_told_apar
     assert asset.opened == [FIRST, SECOND]
 
 
+def test_what_lasts_when_what_explained_it_is_over_is_told_in_the_end() -> None:
+    asset = Related(FLOW_BY_PRESSURE).rows(1, 25, BOTH).rows(25, 60, (1.5, 1.5, 1.5))
+    asset.explained = ()
+    reach = REACH * WINDOW
+    asked = max(range(1, 60, reach))
+    asset.rows(60, asked + 2 * reach, (0.1, 1.5, 1.4))
+    assert asset.opened == [FIRST, ("deviation", ["Current"])]
+    assert asset.row(asked + 2 * reach, (0.1, 1.5, 1.4)).opened[2:] == [SECOND]
+
+
 def test_a_stuck_sensor_explains_others_and_is_explained_by_none() -> None:
     for explained, opened in ((PRESSURE_BY_FLOW, 1), (FLOW_BY_PRESSURE, 2)):
         asset = Related(explained)
