@@ -213,7 +213,10 @@ def remembering(fingerprint: str = "", **changes: Any) -> list[Any]:
         (put("alarm", "above_since", to=1 << 50), "alarm counts"),
         (put("alarm", "peaks", to=b"\0" * 8), "peaks have 8 bytes"),
         (put("alarm", "deviation", to=b"\0" * 8), "a deviation has 8 bytes"),
-        (put("alarm", "deviation", to=b"\xff" * 8 * 26), "a deviation has numbers that are not finite"),
+        (
+            put("alarm", "deviation", to=b"\xff" * 8 * 2 * len(Deviation.__slots__)),
+            "a deviation has numbers that are not finite",
+        ),
         (put("alarm", "deviation", to=deviating(since=1e9)), "a deviation since row 1e+09"),
         (put("alarm", "deviation", to=deviating(rows=-1.0)), "a deviation of less than no rows"),
         (put("memory", to=remembering()), "without its fingerprint"),
