@@ -96,23 +96,36 @@ def sensors_off(detector: BundleDetector, window: OwnedWindow, sensors: Mask) ->
 
 
 def explained_by(detector: BundleDetector, window: OwnedWindow, sensors: Mask) -> Mask:
-    """See ``daemon.detector.Detector.explained_by``; distances are root mean squares over the window, as in ``explanation``."""
+    """See ``daemon.detector.Detector.explained_by``; distances are root mean squares over the window, as in ``explanation``.
+
+    A model follows the readings of a sensor that nothing else implies, wherever they are. So a sensor that seems to be explained is
+    taken out as well: what the rest imply of it must be nearer to it than what the model made of all of them.
+    """
     rules, less = detector.models.rules, window.values - detector.level_of(window)
     if rules is not None:
         less = np.where(rules.ignored, np.float32(np.nan), less)
     seen = np.isfinite(less).any(0) & detector.models.scaler.seen
     out = sensors & seen
+    found = np.zeros_like(seen)
     if not 0 < out.sum() <= min(MOST, int(seen.sum()) - 2):
-        return np.zeros_like(seen)
+        return found
 
-    def distance(taken: Mask) -> Floats:
-        free = np.where(taken, np.float32(np.inf), np.float32(0.0))[None]
-        expected, _ = _without(detector, less[None], [window.condition], taken[None], (-free, free))
-        off = np.square((less - expected[0]) / detector.calibrated.residual_rms, dtype=np.float64)
-        return np.asarray(np.sqrt(np.nanmean(np.where(seen, off, 0.0), axis=0)))
+    def distances(expected: NDArray[Any]) -> Floats:
+        off = np.square((less - expected) / detector.calibrated.residual_rms, dtype=np.float64)
+        return np.asarray(np.sqrt(np.nanmean(np.where(seen, off, 0.0), axis=-2)))
 
-    left = distance(out)
-    return seen & ~sensors & (left < EXPLAINED * distance(np.zeros_like(out))) & (left < NORMAL)
+    def without(taken: Mask) -> Floats:
+        free = np.where(taken, np.float32(np.inf), np.float32(0.0))
+        windows, labels = np.repeat(less[None], len(taken), 0), [window.condition] * len(taken)
+        return distances(_without(detector, windows, labels, taken, (-free, free))[0])
+
+    whole = detector.models.measure_scaled(less[None], (window.condition,), keep=True)
+    before, left = distances(np.asarray(whole.decoded))[0], without(out[None])[0]
+    which = np.flatnonzero(seen & ~sensors & (left < EXPLAINED * before) & (left < NORMAL))
+    if len(which):
+        implied = without(out | (np.arange(len(seen)) == which[:, None]))
+        found[which] = implied[np.arange(len(which)), which] < before[which]
+    return found
 
 
 def _without(

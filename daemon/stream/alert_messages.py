@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from daemon.domain import (
     Phase,
     StreamSpec,
 )
-from daemon.stream.attribution import LEADS, PeakEvidence, SensorEvidence
+from daemon.stream.attribution import PeakEvidence, SensorEvidence
 from daemon.stream.deviation import ExplainedBy
 from daemon.stream.identity import digest
 from daemon.stream.incident import ANOMALY, BY_EVIDENCE, AssetEpisodes, Incident
@@ -59,12 +59,19 @@ class ScoredEvidence:
     explained_by: ExplainedBy | None = None
     """The sensors that some (C,) explain: see ``Detector.explained_by``."""
     jumps: Floats | None = None  # (C,) of ``Verdicts``
+    explanations: dict[bytes, Explanation | None] = field(default_factory=dict, repr=False)
+    """What has been asked of the model so far, by the shares."""
     latent: NDArray[np.float32] | None = None  # (Z,) where the window lies, see ``course.standardised``
 
     def explained(self, peaks: PeakEvidence) -> PeakEvidence:
         """An anomaly's peaks with what the row explains."""
-        found = None if self.explain is None or self.sensors is None else self.explain(peaks.shares())
-        return peaks if found is None or self.sensors is None else peaks.explained(found, self.sensors)
+        if self.explain is None or self.sensors is None:
+            return peaks
+        shares = peaks.shares()
+        if shares.tobytes() not in self.explanations:
+            self.explanations[shares.tobytes()] = self.explain(shares)
+        found = self.explanations[shares.tobytes()]
+        return peaks if found is None else peaks.explained(found, self.sensors)
 
     def opens(self, threshold: float) -> bool:
         """Whether the row is one that opens an episode."""
@@ -147,15 +154,16 @@ class AlertWriter:
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         # A window at the end is normal again, and in a storm none is looked at.
         begun = incident.parts.get(ANOMALY, self._spec.row(incident.opened_ns))
-        looked_at = scored and not incident.quiet and phase is not Phase.CLOSED and not self.is_storm(begun)
+        lasts, storm = scored and not incident.quiet and phase is not Phase.CLOSED, self.is_storm(begun)
+        looked_at = lasts and not storm
         contributors = self._contributors(known, incident, evidence if looked_at else None) if scored else []
         began = tuple(incident.began)
         if telling:
             incident.began = []
             incident.told_row = evidence.row
             incident.first = self._first(known, incident, contributors)
-            if looked_at and incident.near(evidence.row, self._spec.window, period):
-                self._lead(known, incident, contributors)
+            if lasts and incident.near(evidence.row, self._spec.window, period):
+                self._lead(known, incident, evidence, storm=storm)
         # A row can cause an update by its score and another one as a regime, of the same parts.
         standing = (len(incident.kinds), incident.learned, incident.accepted, incident.severity)
         feedback, dismissed_like = self._said_of(said.asset, incident)
@@ -239,11 +247,16 @@ class AlertWriter:
                     return True
         return False
 
-    def _lead(self, known: AssetEpisodes, incident: Incident, contributors: Sequence[Contributor]) -> None:
-        """Let those who lead an anomaly be those whom the model, too, blames for it."""
-        if ANOMALY in incident.parts and incident.evidence(known.peaks) is not None and contributors:
-            least = LEADS * contributors[0].share
-            incident.leading = [each.sensor for each in contributors if each.share >= least]
+    def _lead(
+        self, known: AssetEpisodes, incident: Incident, evidence: ScoredEvidence, *, storm: bool
+    ) -> None:
+        """Let those who lead an anomaly be those whom the model, too, blames for it; in a storm it is not asked."""
+        peaks = incident.evidence(known.peaks)
+        if ANOMALY not in incident.parts or peaks is None or evidence.sensors is None:
+            return
+        explained = peaks if storm else evidence.explained(peaks)
+        if storm or explained is not peaks:
+            incident.leading = [self._spec.sensors[c] for c in explained.leading()]
 
     def _first(self, known: AssetEpisodes, incident: Incident, contributors: Sequence[Contributor]) -> str:
         """The first contributor; of an anomaly as the evidence alone has it, with which later rows are compared."""

@@ -167,7 +167,7 @@ class Episodes(OpenEpisodes):
             leading = known.leading(self.spec, None, *([] if storm else [evidence.explained]))
             start = EpisodeStart(AlertKind.ANOMALY, known.above_since, severity=severity)
             sides = leading_sides(known, self.spec, leading)
-            start = replace(start, sides=sides, explained_by=evidence.explained_by)
+            start = replace(start, sides=sides, explained_by=None if storm else evidence.explained_by)
             incident, phase = self._incidents.take_in(known, asset, start, leading, evidence.row, height)
             events += self._incidents.move_anomaly(known, incident, height, said, before_it)
             self._incidents.reached(known, incident, evidence, threshold)

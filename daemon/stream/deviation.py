@@ -135,7 +135,7 @@ class Deviation:
             anchor=np.where(kept, np.where(moved, level, self.anchor), 0.0),
             steady=np.where(kept, np.where(moved, row.row, self.steady + unseen), NEVER),
             seen=np.where(kept, np.where(row.present, row.row, self.seen), NEVER),
-            explained=np.where(kept, self.explained, NEVER),
+            explained=np.where(row.beyond, self.explained, NEVER),
         )
 
     def unsettled(self, row: int) -> Deviation:
@@ -228,10 +228,10 @@ class Deviation:
         order = np.argsort(-np.where(opening, lowered.opening, 0.0), kind="stable")
         return [c for c in order.tolist() if opening[c]]
 
-    def explained_at(self, row: int, sensor: int) -> Deviation:
-        """With a sensor as off because of those of an open alert."""
+    def explained_at(self, row: float, *sensors: int) -> Deviation:
+        """With sensors as off because of those of an open alert; ``NEVER``: not any more."""
         explained = self.explained.copy()
-        explained[sensor] = row
+        explained[list(sensors)] = row
         return replace(self, explained=explained)
 
     def with_named(self, sensors: Sequence[int], *, named: bool) -> Deviation:
@@ -245,7 +245,7 @@ class Deviation:
     ) -> list[Contributor]:
         """Some of its sensors, the one that went farthest beyond its limit first, with averages while it was."""
         share = np.zeros(len(self.peak))
-        share[list(which)] = self.peak[list(which)]
+        share[list(which)] = np.where(self.explained < 0, self.peak, 0.0)[list(which)]
         rows = np.maximum(self.rows, 1.0)
         observed, expected, apart = self.observed / rows, self.expected / rows, self.apart / rows
         return [

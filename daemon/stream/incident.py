@@ -6,8 +6,7 @@ A stuck sensor has all of them at once, and an operator one problem. A part that
 * that has a sensor of it already, unless the evidence is far more than it ever was (``heights``), or
 * whose onset is within ``TOGETHER`` windows of the part's own: one cause shows in other sensors, and as a sustained
   deviation, with that delay at most, or
-* whose sensors are off only because the model reads its own: see ``joining``. What those of an open incident explain in
-  turn is an *echo*: it is no part, unless it is all that is left of the incident.
+* whose sensors are off only because the model reads its own (``joining``). What it explains in turn is an *echo*: no part.
 
 Any other part is an incident of its own: nothing hides behind an alert that is open. A sensor whose evidence outgrows its
 incident, of deviations and anomalies alone, leaves it for one of its own. Of an anomaly only the *leading*
@@ -376,18 +375,19 @@ class AssetEpisodes:
             return False  # its messages say who leads it
         if self.alarm.state is not State.FIRING:
             return False
-        if before is not State.FIRING:
-            return set(incident.names).isdisjoint(self.leading(spec, None))
+        mine = np.isin(spec.sensors, incident.names)
         blamed = incident.evidence(earlier)
+        if before is not State.FIRING:
+            led = [] if blamed is None else blamed.leading()
+            return not any(mine[c] or c in led for c in self.peaks.leading())
         if blamed is None:
             return False
-        mine = np.isin(spec.sensors, incident.names)
-        alone = extended(None, sensors)
+        alone, known = extended(None, sensors), mine | blamed.blamed()
         if (
             alone is not None
             and row - incident.parts[ANOMALY] >= spec.window
-            and not all(mine[c] for c in self.peaks.joined(blamed).leading())
-            and not any(mine[c] for c in alone.leading())
+            and not all(known[c] for c in self.peaks.joined(blamed).leading())
+            and not any(known[c] for c in alone.leading())
         ):
             self.peaks, incident.peaks = alone, blamed
             return True

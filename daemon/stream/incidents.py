@@ -14,7 +14,7 @@ import numpy as np
 from daemon.domain import AlertEvent, AlertKind, InputPartition, Mask, Phase, StreamSpec
 from daemon.stream.alert_messages import AlertWriter, Cause, ScoredEvidence
 from daemon.stream.attribution import AS_FAR
-from daemon.stream.deviation import Deviation, ExplainedBy, SustainedRow
+from daemon.stream.deviation import NEVER, Deviation, ExplainedBy, SustainedRow
 from daemon.stream.dismissal import Dismissals
 from daemon.stream.incident import (
     ANOMALY,
@@ -130,26 +130,16 @@ class Incidents:
         return bool((np.abs(sensors.residual[which]) < AS_FAR * peaks.residual[which]).all())
 
     def hand_over(self, known: AssetEpisodes, incident: Incident, said: Cause) -> list[AlertEvent]:
-        """Another incident has the alarm from now on. What leads the anomaly of this one, and is still off, deviates instead."""
-        parts = [self.deviation_of(c) for c in self._still_off(incident, said.evidence)]
-        for part in parts:
-            if known.with_part(part) is None:
-                name, onset = str(part.sensor), incident.parts[ANOMALY]
-                incident.join(part, onset, [name], incident.severity, self.spec.period_ns)
-                self._dismissals.joined(said.asset, incident, part)
-        if parts:
-            deviation = known.deviation or Deviation.none(len(self.spec.sensors))
-            named = [self.spec.sensors.index(str(part.sensor)) for part in parts]
-            known.deviation = deviation.with_named(named, named=True)
+        """Another incident has the alarm from now on. What leads the anomaly of this one, and is beyond its limit, deviates instead."""
+        deviation = known.deviation or Deviation.none(len(self.spec.sensors))
+        for c, name in enumerate(self.spec.sensors):
+            part = self.deviation_of(c)
+            if name not in incident.leading or deviation.since[c] < 0 or known.with_part(part) is not None:
+                continue
+            incident.join(part, int(deviation.since[c]), [name], incident.severity, self.spec.period_ns)
+            self._dismissals.joined(said.asset, incident, part)
+            known.deviation = deviation = deviation.with_named([c], named=True)
         return self.end_or_wait(known, incident, [ANOMALY], said)
-
-    def _still_off(self, incident: Incident, evidence: ScoredEvidence) -> list[int]:
-        """The sensors that lead an anomaly and are off by half as much as they were, or more, at a row."""
-        peaks, sensors = incident.peaks, evidence.sensors
-        if peaks is None or sensors is None:
-            return []
-        off = np.abs(sensors.residual) >= AS_FAR * peaks.residual
-        return [c for c, name in enumerate(self.spec.sensors) if name in incident.leading and off[c]]
 
     def move_anomaly(
         self, known: AssetEpisodes, to: Incident, height: float, said: Cause, had_it: Incident | None
@@ -295,7 +285,7 @@ class Incidents:
             names, severity = [self.spec.sensors[c]], incident.severity
             incident.join(part, onset, names, severity, self.spec.period_ns)
             self._dismissals.joined(said.asset, incident, part)
-        known.deviation = deviation.with_named(found, named=True)
+        known.deviation = deviation.with_named(found, named=True).explained_at(NEVER, *found)
         return bool(found)
 
     def is_over(self, asset: str, incident: Incident, row: SustainedRow) -> bool:

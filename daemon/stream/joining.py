@@ -10,10 +10,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from daemon.domain import AlertKind, InputPartition, StreamSpec
+from daemon.domain import AlertKind, InputPartition, Mask, StreamSpec
 from daemon.stream.deviation import ExplainedBy
 from daemon.stream.identity import digest
-from daemon.stream.incident import JOINING, STREAM_DRIFT, TOGETHER, AssetEpisodes, EpisodeStart, Incident
+from daemon.stream.incident import (
+    JOINING,
+    STREAM_DRIFT,
+    TOGETHER,
+    AssetEpisodes,
+    EpisodeStart,
+    Incident,
+    Part,
+)
 
 
 def opened_by(
@@ -95,7 +103,7 @@ def joined_by(
     if ask is None:
         return None
     for one in apart_from_it:
-        if is_explained(one, ask, names, spec) or explains(one, ask, names, spec):
+        if is_explained(one, ask, names, spec) or explains(one, ask, names, spec).all():
             return one
     return None
 
@@ -106,22 +114,28 @@ def is_explained(one: Incident, explained_by: ExplainedBy, names: Iterable[str],
     return bool(mine.any() and its.any() and explained_by(its)[mine].all())
 
 
-def explains(one: Incident, explained_by: ExplainedBy, names: Iterable[str], spec: StreamSpec) -> bool:
-    """Whether those that an incident has open are off only because the model reads these sensors.
+def explains(one: Incident, explained_by: ExplainedBy, names: Iterable[str], spec: StreamSpec) -> Mask:
+    """Which of those that an incident has open are off only because the model reads these sensors; none, if it has none.
 
     A sensor that is silent or stuck is so whatever others read.
     """
     mine, its = np.isin(spec.sensors, list(names)), np.isin(spec.sensors, one.open_sensors)
-    return bool(one.by_evidence and mine.any() and its.any() and explained_by(mine)[its].all())
+    if not (one.by_evidence and mine.any() and its.any()):
+        return np.zeros(1, bool)
+    return np.asarray(explained_by(mine)[its])
 
 
 def is_echo(known: AssetEpisodes, sensor: str, explained_by: ExplainedBy | None, spec: StreamSpec) -> bool:
-    """Whether a sensor is off only because the model reads those of an alert that is open, and explains nothing of that."""
-    if explained_by is None:
+    """Whether a sensor is off only because the model reads those of an alert that is open, and explains none of them.
+
+    Not one with a slow trend of its own.
+    """
+    trends = known.with_part(Part(AlertKind.DEVIATION, sensor, slow=True)) is not None
+    if explained_by is None or trends:
         return False
     for one in known.incidents:
         if one.kind not in JOINING or one.slow or one.quiet or sensor in one.open_sensors:
             continue
         if is_explained(one, explained_by, [sensor], spec):
-            return not explains(one, explained_by, [sensor], spec)
+            return not explains(one, explained_by, [sensor], spec).any()
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +44,9 @@ class Related:
     ``explained`` has the sensors (by their numbers) that are so, with the others that explain them.
     """
 
-    def __init__(self, *explained: tuple[int, int]) -> None:
+    def __init__(self, *explained: tuple[int, int], refractory: int = 0) -> None:
         spec = StreamSpec("pumps", SENSORS, window=WINDOW)
-        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
+        self.episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy(refractory=refractory))
         self.explained = explained
         self.events: list[AlertEvent] = []
         self.later = False
@@ -167,7 +168,7 @@ def test_a_stuck_sensor_explains_others_and_is_explained_by_none() -> None:
         asset.events += asset.episodes.open_unscored("p", start, 1, "m")
         asset.rows(LATE, LATE + 3, PRESSURE)
         assert len(asset.opened) == opened
-        assert asset.named == {"Flow", "Pressure"} if opened == 2 else {"Flow"}
+        assert asset.named == ({"Flow", "Pressure"} if opened == 2 else {"Flow"})
 
 
 def test_an_anomaly_joins_only_if_all_that_lead_it_are_explained() -> None:
@@ -210,13 +211,31 @@ def test_an_anomaly_is_near_an_alert_by_when_it_opens_not_by_when_scores_began_t
     assert asset.row(LATE, PRESSURE, 6.0, (0.1, 0.1, 9.0)).opened == [FIRST, ("anomaly", ["Flow"])]
 
 
-def test_a_sensor_with_a_small_share_in_an_anomaly_is_no_part_of_it_later() -> None:
+def test_a_sensor_with_a_small_share_in_an_anomaly_deviates_beside_it_later() -> None:
     asset = Related()
     for row in range(1, 40):
         asset.row(row, NONE, 4.0, (9.0, 3.0, 0.1))
     for row in range(40, 45):
-        asset.row(row, NONE, 4.0, (0.1, 40.0, 0.1))
-    assert asset.opened == [("anomaly", ["Pressure"]), ("anomaly", ["Current"])]
+        asset.row(row, (0.1, 1.5, 0.1), 4.0, (9.0, 40.0, 0.1))
+    assert asset.opened == [("anomaly", ["Pressure"]), ("deviation", ["Current"])]
+    ours = [one for one in asset.events if one.kind is AlertKind.ANOMALY]
+    assert {one.contributors[0].sensor for one in ours} == {"Pressure"}
+
+
+@pytest.mark.parametrize("refractory", [0, 8])
+def test_an_anomaly_that_others_lead_by_raw_evidence_than_the_model_blames_stays_one_alert(
+    refractory: int,
+) -> None:
+    def explain(shares: Floats) -> Explanation:
+        blamed = np.arange(3) == 2
+        return Explanation(blamed, np.where(blamed, 6.0, 0.1), np.zeros(3))
+
+    asset = Related(refractory=refractory)
+    for row in range(1, 150):
+        score = 0.0 if refractory and row % 30 > 25 else 4.0
+        asset.row(row, NONE, score, (9.0, 0.1, 3.0), explain=explain)
+    assert asset.opened == [("anomaly", ["Flow"])]
+    assert len(asset.events) < 12
 
 
 def test_who_leads_an_anomaly_is_whom_the_model_blames_as_its_messages_say() -> None:
@@ -231,3 +250,49 @@ def test_who_leads_an_anomaly_is_whom_the_model_blames_as_its_messages_say() -> 
     told = [(one.row_ns // SECOND_NS, list(one.sensors), one.contributors[0].sensor) for one in asset.events]
     assert told[0] == (1, ["Pressure"], "Pressure")
     assert told[1:] == [(5, ["Flow"], "Flow"), (9, ["Flow"], "Flow")]
+
+
+def test_in_a_storm_the_raw_evidence_says_who_leads_and_no_model_is_asked() -> None:
+    def asked(_: object) -> Any:
+        raise AssertionError
+
+    spec = StreamSpec("pumps", SENSORS, window=WINDOW)
+    episodes = Episodes(spec, InputPartition("t", 0), AlarmPolicy())
+    events: list[AlertEvent] = []
+    for row in range(1, 60):
+        for i in range(30):
+            error = [9.0, 0.1, 4.0] if row < 3 else [0.1, 0.1, 9.0]
+            made = scored_row(row, 4.0, error)
+            if row > 1 or i > 20:
+                made = replace(made, explained_by=asked, explain=asked)
+            events += episodes.scored(f"p{i}", made, 3.0, 2.7, "m", "full")[1]
+    assert [one.phase for one in events if one.phase is not Phase.UPDATED] == [Phase.OPENED] * 30
+    assert {one.sensors for one in events[-30:]} == {("Pressure", "Flow")}
+
+
+def test_a_part_without_a_window_leaves_it_to_the_model_who_leads() -> None:
+    def explain(shares: Floats) -> Explanation:
+        blamed = np.arange(3) == 2
+        return Explanation(blamed, np.where(blamed, 6.0, 0.1), np.zeros(3))
+
+    asset = Related().row(1, NONE, 4.0, (9.0, 0.1, 3.0), explain=explain)
+    start = EpisodeStart(AlertKind.SENSOR_STUCK, 0, "Current")
+    asset.events += asset.episodes.open_unscored("p", start, 2, "m")
+    assert asset.events[-1].sensors == ("Current", "Flow")
+
+
+def test_a_sensor_joins_its_own_slow_trend_whatever_explains_it() -> None:
+    asset = Related(FLOW_BY_PRESSURE).rows(1, LATE, PRESSURE)
+    trend = EpisodeStart(AlertKind.DEVIATION, LATE, "Flow", per_day=1.0)
+    asset.events += asset.episodes.open_unscored("p", trend, LATE, "m")
+    asset.rows(LATE, LATE + 30, BOTH)
+    (ours,) = [one for one in asset.events if one.phase is Phase.OPENED and "Flow" in one.sensors]
+    last = [one for one in asset.events if one.fingerprint == ours.fingerprint][-1]
+    assert len(last.parts) == 2
+
+
+def test_a_sensor_that_explains_one_of_an_alert_is_no_echo_of_it() -> None:
+    """The alert has another one, which it does not explain."""
+    asset = Related(FLOW_BY_PRESSURE, PRESSURE_BY_FLOW)
+    asset.rows(1, LATE, (1.5, 1.5, 0.1)).rows(LATE, LATE + 3, (1.5, 1.5, 1.5))
+    assert "Flow" in asset.named
