@@ -13,15 +13,22 @@ from daemon.domain import Reason
 from daemon.stream.rejection import RejectedError
 from tests.stream.decode.arriving import arrival, refusal, tree_of
 
+
+def holding(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+
+
+def is_some(value: object) -> bool:
+    return value is not None
+
+
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
+    st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.text(max_size=5), holding, max_leaves=5
 )
 
 
 @given(
-    st.lists(VALUES.filter(lambda v: v is not None), min_size=1, max_size=5),
+    st.lists(VALUES.filter(is_some), min_size=1, max_size=5),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
 )
 def test_lines_come_back(values: list[object], newline: str) -> None:
