@@ -78,7 +78,7 @@ class Incidents:
             if is_echo(known, name, row.explained_by, self.spec):
                 known.deviation = deviation.explained_at(row.row, c)
                 continue
-            known.deviation = deviation.with_named([c], named=True)
+            known.deviation = deviation.with_named([c], named=True).explained_at(NEVER, c)
             onset = int(max(deviation.since[c], deviation.explained[c] + 1.0))
             yield self.deviate(known, asset, c, onset, row)
 

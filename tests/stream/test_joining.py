@@ -149,6 +149,7 @@ def test_more_of_it_than_was_explained_is_another_alert_once_it_can_be_told_apar
     assert asset.opened == [FIRST]
     asset.row(asked + reach, (1.5, 0.1, 2.1))
     assert asset.opened == [FIRST, SECOND]
+    assert [one.sensor for one in asset.events[-1].contributors] == ["Flow"]
 
 
 def test_what_lasts_when_what_explained_it_is_over_is_told_in_the_end() -> None:
