@@ -154,7 +154,8 @@ class AlertWriter:
         scored = not BY_EVIDENCE.isdisjoint(incident.kinds)
         # A window at the end is normal again, and in a storm none is looked at.
         begun = incident.parts.get(ANOMALY, self._spec.row(incident.opened_ns))
-        lasts, storm = scored and not incident.quiet and phase is not Phase.CLOSED, self.is_storm(begun)
+        lasts = scored and not incident.quiet and phase is not Phase.CLOSED
+        storm = lasts and self.is_storm(begun)
         looked_at = lasts and not storm
         contributors = self._contributors(known, incident, evidence if looked_at else None) if scored else []
         began = tuple(incident.began)

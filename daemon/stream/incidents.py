@@ -25,7 +25,7 @@ from daemon.stream.incident import (
     Incident,
     Part,
 )
-from daemon.stream.joining import is_echo, joined_by, opened_by
+from daemon.stream.joining import is_echo, is_joinable, joined_by, opened_by
 from daemon.stream.recurrence import EVIDENCE, NOT_BACK, is_like, pause_before, side_of, told, traits, waits
 
 
@@ -131,14 +131,9 @@ class Incidents:
 
     def hand_over(self, known: AssetEpisodes, incident: Incident, said: Cause) -> list[AlertEvent]:
         """Another incident has the alarm from now on. What leads the anomaly of this one, and is beyond its limit, deviates instead."""
-        deviation = known.deviation or Deviation.none(len(self.spec.sensors))
-        for c, name in enumerate(self.spec.sensors):
-            part = self.deviation_of(c)
-            if name not in incident.leading or deviation.since[c] < 0 or known.with_part(part) is not None:
-                continue
-            incident.join(part, int(deviation.since[c]), [name], incident.severity, self.spec.period_ns)
-            self._dismissals.joined(said.asset, incident, part)
-            known.deviation = deviation = deviation.with_named([c], named=True)
+        if known.deviation is not None:
+            beyond = np.isin(self.spec.sensors, incident.leading) & (known.deviation.since >= 0)
+            self._add_deviations(known, said.asset, incident, known.deviation, beyond)
         return self.end_or_wait(known, incident, [ANOMALY], said)
 
     def move_anomaly(
@@ -275,18 +270,23 @@ class Incidents:
         mine = incident.kind in JOINING and not incident.slow and not incident.accepted
         if deviation is None or not mine or len(parts) < len(incident.parts):
             return False
-        for one in known.incidents:
-            if one is not incident and one.kind in JOINING and one.parts and not one.slow:
-                return False
+        if any(is_joinable(one) for one in known.incidents if one is not incident):
+            return False
         echoes = (deviation.explained >= 0) & (deviation.last >= row - self.spec.hop)
-        found = [c for c in np.flatnonzero(echoes).tolist() if known.with_part(self.deviation_of(c)) is None]
-        for c in found:
+        return self._add_deviations(known, said.asset, incident, deviation, echoes)
+
+    def _add_deviations(
+        self, known: AssetEpisodes, asset: str, incident: Incident, deviation: Deviation, which: Mask
+    ) -> bool:
+        """Sensors (C,) that are beyond their limits deviate as part of an incident, those that do not yet; whether there are any."""
+        sensors = np.flatnonzero(which).tolist()
+        added = [c for c in sensors if known.with_part(self.deviation_of(c)) is None]
+        for c in added:
             part, onset = self.deviation_of(c), int(deviation.since[c])
-            names, severity = [self.spec.sensors[c]], incident.severity
-            incident.join(part, onset, names, severity, self.spec.period_ns)
-            self._dismissals.joined(said.asset, incident, part)
-        known.deviation = deviation.with_named(found, named=True).explained_at(NEVER, *found)
-        return bool(found)
+            incident.join(part, onset, [self.spec.sensors[c]], incident.severity, self.spec.period_ns)
+            self._dismissals.joined(asset, incident, part)
+        known.deviation = deviation.with_named(added, named=True).explained_at(NEVER, *added)
+        return bool(added)
 
     def is_over(self, asset: str, incident: Incident, row: SustainedRow) -> bool:
         """Let a row tell whether an incident is over; whether it was quiet, and is."""

@@ -60,6 +60,11 @@ def opened_by(
     )
 
 
+def is_joinable(one: Incident) -> bool:
+    """Whether parts may join an incident, and its sensors explain others: something of it is open, and of single rows."""
+    return one.kind in JOINING and not one.slow and not one.quiet
+
+
 def joined_by(
     known: AssetEpisodes, start: EpisodeStart, names: Iterable[str], height: float, row: int, spec: StreamSpec
 ) -> Incident | None:
@@ -85,7 +90,7 @@ def joined_by(
     nearest: tuple[int, Incident | None] = TOGETHER * spec.window + 1, None
     apart_from_it = []
     for one in known.incidents:
-        if one.kind not in JOINING or one.slow or one.quiet:
+        if not is_joinable(one):
             continue
         apart = one.apart(since, spec.period_ns)
         shared = set(names).intersection(one.names if apart <= TOGETHER * spec.window else one.joinable)
@@ -134,7 +139,7 @@ def is_echo(known: AssetEpisodes, sensor: str, explained_by: ExplainedBy | None,
     if explained_by is None or trends:
         return False
     for one in known.incidents:
-        if one.kind not in JOINING or one.slow or one.quiet or sensor in one.open_sensors:
+        if not is_joinable(one) or sensor in one.open_sensors:
             continue
         if is_explained(one, explained_by, [sensor], spec):
             return not explains(one, explained_by, [sensor], spec).any()
